@@ -4,17 +4,19 @@
 
 FOLDER contains labeled folders NAME/{train,val}/CLASS/*. A source is one of these, on which a network is
 trained from random weights, the same with permuted labels ("cifar-permuted"), random weights ("random0",
-"random1", ...), or the name of a pretrained backbone ("bundled/efficientnet_lite0"). Each source is then
+"random1", ...), or the name of a pretrained backbone, with a file of its weights if they are not at hand
+("bundled/efficientnet_lite0", "torchvision/mobilenet_v2=FILE"). Each source is then
 fine-tuned on few images of each target, and scored on the same images before. Finished cells are
-appended to OUT/cells.jsonl and not trained again. Afterwards it prints the rank correlation (Kendall's
-tau-b) of each score with the accuracy on val/ over the sources, for each target.
+appended to OUT/cells.jsonl and not trained again. Afterwards it prints the rank correlation of each score
+with the accuracy on val/ over the sources, for each target: Kendall's tau-b, and weighted by hyperbolic ranks of
+the accuracy, so that the order of the best sources counts most (Vigna, 2015).
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -23,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from cells import read_cells, train_cells
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, weightedtau
 
 import visiongraft
 from visiongraft.advice.candidates import embed, load_candidate, scorer_input
@@ -55,14 +57,16 @@ def source_of(name: str, given: argparse.Namespace) -> tuple[str, str | None]:
     if name.startswith("random"):
         return given.backbone, None
     if "/" in name:
-        return name, "pretrained"
+        backbone, _, file = name.partition("=")
+        return backbone, file or "pretrained"
     folder = Path(given.out) / "sources" / name
     if not (folder / "model").exists():
         samples = read(Path(given.data) / name.removesuffix(PERMUTED), "train")
         if name.endswith(PERMUTED):
             order = np.random.default_rng(0).permutation(len(samples))
             samples = TargetSamples(samples, tuple(samples.target(int(i)) for i in order))
-        pairs = [(samples.load(i), samples.target(i)) for i in range(len(samples))]
+        chosen = few(samples, given.source_images, 0)
+        pairs = [(samples.load(i), samples.target(i)) for i in chosen]
         train(pairs, given.backbone, None, folder, given, given.source_epochs, seed=0)
     return str(folder), "pretrained"
 
@@ -90,7 +94,7 @@ def train(
         backbone=backbone,
         weights=weights,
         size=given.size,
-        schedule="full(batch_norm='train', layer_decay=1.0)",
+        schedule="full(layer_decay=1.0)",
         learning_rate=given.learning_rate,
         epochs=epochs,
         seed=seed,
@@ -126,7 +130,7 @@ def run_cell(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
         own = str(start) if weights is None else weights
         model = train((pairs, pairs[:2]), name, own, None, given, given.epochs, cell.seed)
     held_out = read(folder, "val")
-    pairs = [(held_out.load(i), held_out.target(i)) for i in range(len(held_out))]
+    pairs = [(held_out.load(i), held_out.target(i)) for i in few(held_out, given.test_images, 0)]
     return {"accuracy": model.evaluate(pairs)["accuracy"], "scores": scores}
 
 
@@ -152,11 +156,25 @@ def cells(given: argparse.Namespace) -> Iterator[Cell]:
             yield Cell(target, source, seed)
 
 
-def correlations(found: dict[Cell, dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Return Kendall's tau-b of each score with the accuracy over the sources, by scorer and target.
+def tau(scores: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Return Kendall's tau-b."""
+    return float(kendalltau(scores, accuracies).statistic)
+
+
+def weighted_tau(scores: Sequence[float], accuracies: Sequence[float]) -> float:
+    """Return the weighted tau whose ranks are those of the accuracies."""
+    ranks = np.argsort(np.argsort(-np.asarray(accuracies)))
+    return float(weightedtau(scores, accuracies, rank=ranks).statistic)
+
+
+def correlations(
+    found: dict[Cell, dict[str, Any]], measure: Callable[[Any, Any], float] = tau
+) -> dict[str, dict[str, float]]:
+    """Correlate each score with the accuracy over the sources, by scorer and target.
 
     Args:
         found: Results by cell; several seeds are averaged.
+        measure: ``tau`` or ``weighted_tau``.
     """
     result: dict[str, dict[str, float]] = {}
     targets = sorted({cell.target for cell in found})
@@ -168,8 +186,8 @@ def correlations(found: dict[Cell, dict[str, Any]]) -> dict[str, dict[str, float
                 pairs.setdefault(cell.source, []).append((each["scores"][scorer], each["accuracy"]))
         means = np.array([np.mean(values, axis=0) for values in pairs.values()])
         if len(means) > 2:
-            tau = kendalltau(means[:, 0], means[:, 1]).statistic
-            result.setdefault(scorer, {})[target] = float(np.nan_to_num(tau))
+            value = measure(means[:, 0], means[:, 1])
+            result.setdefault(scorer, {})[target] = float(np.nan_to_num(value))
     return result
 
 
@@ -192,6 +210,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--backbone", default="simple_cnn")
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--images", type=int, default=20, help="training images of a class")
+    parser.add_argument("--source-images", type=int, default=300, help="of a class of a source")
+    parser.add_argument("--test-images", type=int, default=100, help="of a class of a target")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--source-epochs", type=int, default=10)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
@@ -201,7 +221,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Path(given.out).mkdir(parents=True, exist_ok=True)
     results = Path(given.out) / "cells.jsonl"
     train_cells(cells(given), lambda cell: run_cell(cell, given), results, given.limit)
-    print_table(correlations(read_cells(results, Cell)))
+    found = read_cells(results, Cell)
+    for measure in (tau, weighted_tau):
+        print(measure.__name__)
+        print_table(correlations(found, measure))
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from torch import Tensor, nn
 
@@ -20,6 +21,8 @@ log = logging.getLogger("visiongraft")
 
 class Features(NamedTuple):
     """What a backbone makes of a batch of images.
+
+    Those of clips have the frames as second axis: (N, T, C_i, H_i, W_i) and (N, T, embedding_dim).
 
     Attributes:
         maps: Feature maps (N, C_i, H_i, W_i), from fine to coarse, one per entry of
@@ -62,14 +65,24 @@ class Backbone(nn.Module, ABC):
     """A network without its classifier, cut into ordered stages.
 
     Subclasses call ``super().__init__(info)`` after ``nn.Module`` parts may be assigned, and
-    implement ``forward``.
+    implement ``forward``, which takes images. Called with clips (N, T, C, H, W), it runs on all their
+    frames.
 
     Args:
         info: What is known about the network.
 
     Attributes:
         adapters: The adapters that were applied and are not merged, in order.
+        takes_clips: Whether ``forward`` takes clips as wholes, and returns ``Features`` without an
+            axis of frames.
     """
+
+    takes_clips: ClassVar[bool] = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "forward" in vars(cls):
+            cls.forward = _over_frames(cls.forward)  # type: ignore[method-assign]
 
     def __init__(self, info: BackboneInfo) -> None:
         super().__init__()
@@ -116,6 +129,20 @@ class Backbone(nn.Module, ABC):
             Tensors by the names of ``self.state_dict()``.
         """
         return weights
+
+
+def _over_frames(forward: Callable[..., Features]) -> Callable[..., Features]:
+    """Let the forward method of a backbone for images take clips, too."""
+
+    @wraps(forward)
+    def over_frames(self: Backbone, images: Tensor, *args: Any, **kwargs: Any) -> Features:
+        if images.ndim != 5 or self.takes_clips:
+            return forward(self, images, *args, **kwargs)
+        clips = images.shape[:2]
+        maps, pooled = forward(self, images.flatten(0, 1), *args, **kwargs)
+        return Features(tuple(x.unflatten(0, clips) for x in maps), pooled.unflatten(0, clips))
+
+    return over_frames
 
 
 class BackboneSource(ABC):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -225,21 +225,12 @@ def fit(
         if folder is not None and accelerator.is_main_process:
             inputs.write(folder)
             run.config.write(folder)  # only now: invalid input must not leave a run behind
-        try:
+        with _failures_reported(engine, None if resume else folder):
             engine.train(checkpoint)
             model = _trained_model(run, found, inputs, before, hooks)
             if engine.main:
                 _save(model, run)
                 hooks.hook.run_finished(run=run)
-        except BaseException as error:
-            if engine.main:
-                hooks.hook.run_failed(run=run, error=error)
-                if folder is not None and not resume and _is_refused(run, error):
-                    give_up(folder)
-            lost = as_lost_process(error)
-            if lost is not None:
-                raise lost from error
-            raise
         accelerator.wait_for_everyone()
     return model
 
@@ -274,6 +265,27 @@ def _save(model: TransferModel, run: Run) -> None:
     model.save(run.folder / "model")
     if has_its_base(run.network):
         model.save_adapter(run.folder / "adapter")
+
+
+@contextmanager
+def _failures_reported(engine: Engine, begun: Path | None) -> Iterator[None]:
+    """Report to callbacks what a run fails with, and leave no folder of a run that never started.
+
+    Args:
+        engine: The engine of the run.
+        begun: The folder that the run began; ``None`` if there is none, or an earlier start began it.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if engine.main:
+            engine.hooks.run_failed(run=engine.run, error=error)
+            if begun is not None and _is_refused(engine.run, error):
+                give_up(begun)
+        lost = as_lost_process(error)
+        if lost is not None:
+            raise lost from error
+        raise
 
 
 def _is_refused(run: Run, error: BaseException) -> bool:

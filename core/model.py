@@ -23,9 +23,9 @@ from visiongraft.backbone import Backbone, BackboneInfo
 from visiongraft.certificate import Certificate
 from visiongraft.config import FitConfig
 from visiongraft.data.check import check_evaluated
-from visiongraft.data.images import ImageSamples
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, near_matches
+from visiongraft.inputs.samples import InputSamples
 from visiongraft.lookup.models import load_adapted, load_network
 from visiongraft.lookup.reading import named_reader
 from visiongraft.network import InferenceGraph, Network
@@ -107,7 +107,8 @@ class TransferModel:
 
         Args:
             images: A path, a folder, an array (H, W, C) uint8, a PIL image, a tensor (C, H, W)
-                uint8 or float in 0..1, or a sequence of these.
+                uint8 or float in 0..1, or a sequence of these. A task of clips takes videos, folders
+                of frames, arrays (T, H, W, C) and tensors (T, C, H, W).
             batch_size: Images per forward pass.
             save: Folder for images with the predictions drawn on them, and for files that
                 predictions have, such as masks.
@@ -121,7 +122,7 @@ class TransferModel:
             DataError: An image cannot be read.
             OptionError: The task predicts no maps, and ``tile`` is set.
         """
-        samples = ImageSamples.of(images)
+        samples = InputSamples.of(images, self.task.inputs)
         found: dict[int, Any] = {}
         for decoded, _, indices in self._decoded(samples, batch_size, list, tile):
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
@@ -310,7 +311,7 @@ class TransferModel:
         if not all(path and Path(named_reader(path)[1]).exists() for path in paths):
             return None
         splits = read_splits(self.task, config.data, config.validation, config.seed)
-        return check_evaluated(splits.validation, channels).samples
+        return check_evaluated(splits.validation, channels, self.task.inputs).samples
 
     def _decoded(
         self,
@@ -330,12 +331,13 @@ class TransferModel:
             return
         yield from decode_samples(self.network, samples, batch_size, collate)
 
-    def _draw(self, samples: ImageSamples, results: Sequence[Any], folder: Path) -> None:
+    def _draw(self, samples: InputSamples, results: Sequence[Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for i, result in enumerate(results):
-            image = PillowImage.fromarray(samples.load(i))
-            name = numbered(i, samples.name(i))
-            self.task.draw(image, result).convert("RGB").save(folder / f"{name}.jpg", quality=90)
+            shown, name = self.task.inputs.shown(samples.load(i)), numbered(i, samples.name(i))
+            if shown is not None:
+                drawn = self.task.draw(PillowImage.fromarray(shown), result)
+                drawn.convert("RGB").save(folder / f"{name}.jpg", quality=90)
             write_prediction_files(folder, name, result)
 
 

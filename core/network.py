@@ -47,7 +47,7 @@ class Network(nn.Module):
 
     def __init__(self, backbone: Backbone, task: Task) -> None:
         super().__init__()
-        self.preprocess = Preprocess(backbone.info.preprocess)
+        self.preprocess = Preprocess(backbone.info.preprocess, task.inputs)
         if task.full_resolution_outputs and backbone.info.preprocess.resize == "crop":
             raise OptionError(f"task {task.name!r} needs whole images; leave out resize='crop'")
         self.backbone = backbone
@@ -100,7 +100,7 @@ class Network(nn.Module):
 
     def preprocess_on_cpu(self) -> Preprocess:
         """Return a copy of the preprocessing on the CPU, for loading."""
-        return Preprocess(self.preprocess.config)
+        return Preprocess(self.preprocess.config, self.preprocess.inputs)
 
     def train(self, mode: bool = True) -> Network:
         """Set training or evaluation mode; frozen modules always stay in evaluation mode."""
@@ -126,7 +126,7 @@ def _refuse_lazy(task: Task, head: nn.Module, loss: nn.Module) -> None:
 
 
 class InferenceGraph(nn.Module):
-    """Raw images in, final predictions out: what every exporter traces.
+    """Raw samples in, final predictions out: what every exporter traces.
 
     Args:
         network: A trained network; its own modules are used, not copies.
@@ -151,7 +151,8 @@ class InferenceGraph(nn.Module):
         """Predict.
 
         Args:
-            images: uint8 (N, H, W, C) in 0..255, any H and W.
+            images: A raw batch of what ``Task.inputs`` describes; images are uint8 (N, H, W, C) in
+                0..255, any H and W.
 
         Returns:
             The task's decoded outputs, and the extra outputs.
@@ -159,16 +160,16 @@ class InferenceGraph(nn.Module):
         Raises:
             OptionError: An extra output has the name of a decoded one.
         """
+        size = self.preprocess.inputs.size(images.shape)
         sizes = images.new_empty((images.shape[0], 2), dtype=torch.int64)
-        sizes[:, 0] = images.shape[1]
-        sizes[:, 1] = images.shape[2]
-        return self.decode_prepared(self.preprocess(images), images.shape[1:3], sizes)
+        sizes[:, 0], sizes[:, 1] = size
+        return self.decode_prepared(self.preprocess(images), size, sizes)
 
     def decode_prepared(self, images: Tensor, size: Sequence[int], sizes: Tensor) -> Decoded:
-        """Predict from preprocessed images, float (N, C, h, w).
+        """Predict from preprocessed samples.
 
         Args:
-            images: The images.
+            images: The network's input; of images float (N, C, h, w).
             size: Height and width to which ``Task.full_resolution_outputs`` are resized.
             sizes: int64 (N, 2), original height and width of each image in pixels.
 
@@ -187,9 +188,9 @@ class InferenceGraph(nn.Module):
         compare = comparing_extras(self.task.export_support().compare, self.extra_outputs)
         return compare(reference, candidate)
 
-    def inputs(self, images: Tensor) -> dict[str, Tensor]:
-        """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""
-        return {"images": images}
+    def inputs(self, raw: Tensor) -> dict[str, Tensor]:
+        """Return the inputs by name, in order, for a raw batch."""
+        return {self.preprocess.inputs.name: raw}
 
 
 def restored(network: Network | InferenceGraph, images: Tensor, height: int, width: int) -> Any:

@@ -1,4 +1,4 @@
-"""From raw images to network input: one module, used in training, evaluation and export."""
+"""From raw samples to network input: one module, used in training, evaluation and export."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiongraft.errors import OptionError
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.options import is_integer, is_number
 
 RESIZE_MODES = ("crop", "stretch", "pad")
@@ -80,13 +81,14 @@ class PreprocessConfig:
 
 
 class Preprocess(nn.Module):
-    """Resize, crop and normalize a batch of raw images of one size.
+    """Resize, crop and normalize a batch of raw images, or of the samples of another kind, of one size.
 
     The arithmetic on sizes is in integers, so that the traced graph and PyTorch agree on every
     height and width, and the crop is taken before the resize, so that the output size is fixed.
 
     Args:
         config: What the backbone needs.
+        inputs: What the samples are.
 
     Examples:
         >>> preprocess = Preprocess(PreprocessConfig(size=(8, 8)))
@@ -97,14 +99,19 @@ class Preprocess(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: PreprocessConfig) -> None:
+    def __init__(self, config: PreprocessConfig, inputs: Inputs = IMAGES) -> None:
         super().__init__()
         self.config = config
+        self.inputs = inputs
         shape = (1, len(config.mean), 1, 1)
         self.register_buffer("mean", torch.tensor(config.mean).view(shape) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(config.std).view(shape) * 255, persistent=False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, raw: Tensor) -> Tensor:
+        """Make network input from a raw batch; see ``Inputs``."""
+        return self.inputs.prepare(raw, self.images)
+
+    def images(self, images: Tensor) -> Tensor:
         """Make network input from raw images.
 
         Args:
@@ -148,7 +155,7 @@ class Preprocess(nn.Module):
         """Subtract the mean and divide by the standard deviation.
 
         Args:
-            images: (N, C, height, width) in 0..255.
+            images: (..., C, height, width) in 0..255.
 
         Returns:
             float32 of the same shape.

@@ -30,6 +30,7 @@ from torch.utils.data import default_collate
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
 from visiongraft.errors import OptionError
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.loss_parts import LossParts
 from visiongraft.options import refuse_unknown
 from visiongraft.task_contract.optional import OptionalMethods
@@ -96,6 +97,8 @@ class Task(OptionalMethods, ABC):
         name: The name by which users select the task.
         headline: Name of the metric that selects the best epoch. If it depends on an option, define
             a property of this name; so for the attributes below.
+        inputs: What its samples are, from files to the network; see ``visiongraft.inputs``. If it
+            depends on options, define a property.
         better: Whether a higher or a lower headline is better.
         bounds: Lowest and highest possible headline. ``None`` means 0 to 1 if higher is better,
             otherwise 0 and above.
@@ -126,6 +129,7 @@ class Task(OptionalMethods, ABC):
 
     name: ClassVar[str]
     headline: ClassVar[str]
+    inputs: ClassVar[Inputs] = IMAGES
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     bounds: ClassVar[tuple[float, float] | None] = None
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = None
@@ -199,8 +203,9 @@ class Task(OptionalMethods, ABC):
 
         Returns:
             A callable from (``tv_tensors.Image`` uint8 (C, H, W), target) to (image (C, height,
-            width) in 0..255, target), or ``None`` for no augmentation. It is pickled for worker
-            processes, so it is an instance of a module-level class, not a lambda.
+            width) in 0..255, target), or ``None`` for no augmentation; clips are a
+            ``tv_tensors.Video`` (T, C, H, W). It is pickled for worker processes, so it is an
+            instance of a module-level class, not a lambda.
         """
         return None
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from visiongraft.exporters.metadata import IMAGES
+from visiongraft.errors import OptionError
+from visiongraft.inputs import IMAGES
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded
@@ -47,7 +48,21 @@ class FloatGraph(InferenceGraph):
         return prepared(self.preprocess, images)
 
 
+def float_graph(graph: InferenceGraph) -> FloatGraph:
+    """Take the preprocessing off a graph of images.
+
+    Raises:
+        OptionError: The graph takes something else.
+    """
+    inputs = graph.preprocess.inputs
+    if inputs != IMAGES:
+        raise OptionError(
+            f"input='float' is for images; task {graph.task.name!r} takes {inputs.name}, so leave it out"
+        )
+    return FloatGraph(graph)
+
+
 def prepared(preprocess: Preprocess, images: Tensor) -> dict[str, Tensor]:
     """Preprocess raw images, uint8 (N, H, W, C), and return both inputs by name."""
     size = torch.tensor([images.shape[1], images.shape[2]])
-    return {IMAGES: preprocess(images), SIZES: size.repeat(len(images), 1)}
+    return {IMAGES.name: preprocess(images), SIZES: size.repeat(len(images), 1)}

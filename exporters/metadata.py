@@ -20,9 +20,9 @@ from visiongraft.training.freezing import digest
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneInfo
+    from visiongraft.inputs import Inputs
     from visiongraft.model import TransferModel
 
-IMAGES = "images"  # the input of every file
 _FOLDERS = re.compile(r"(?<![\w:/\\.])(?:[A-Za-z]:[\\/]|/)(?:[^\s/\\:'\"]+[/\\])+")
 
 
@@ -38,7 +38,7 @@ def describe_model(
 
     Args:
         model: The model that was exported.
-        taken: The file's input; see ``image_input``.
+        taken: The file's input; see ``raw_input``.
         outputs: Name, dtype and shape of each of its results.
         versions: Versions of the libraries that made it.
         precision: Precision of its network.
@@ -91,10 +91,11 @@ def _weights_sha256(model: TransferModel) -> str:
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
-def image_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, Any]:
-    """Describe an input of raw images.
+def raw_input(inputs: Inputs, info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, Any]:
+    """Describe an input of raw samples.
 
     Args:
+        inputs: What they are.
         info: Describes the backbone.
         size: Fixed height and width of the images, or ``None``.
 
@@ -102,14 +103,14 @@ def image_input(info: BackboneInfo, size: tuple[int, int] | None) -> dict[str, A
         JSON values by key.
     """
     height, width = size or (None, None)
-    kind = {"dtype": "uint8", "layout": "NHWC", "height": height, "width": width}
-    return {**named_input(info), "kind": "uint8", **kind}
+    kind = {"dtype": inputs.dtype, "layout": inputs.layout, "height": height, "width": width}
+    return {**named_input(inputs, info), "kind": inputs.dtype, **kind, **inputs.describe()}
 
 
-def named_input(info: BackboneInfo) -> dict[str, Any]:
+def named_input(inputs: Inputs, info: BackboneInfo) -> dict[str, Any]:
     """Return name, channels and color of an input."""
     color = {1: "gray", 3: "RGB"}.get(info.in_channels, "as in the dataset")
-    return {"name": IMAGES, "channels": info.in_channels, "color": color}
+    return {"name": inputs.name, "channels": info.in_channels, "color": color}
 
 
 def backbone_facts(model: TransferModel) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from visiongraft.errors import OptionError
 from visiongraft.exporters.verification.trial_images import BATCHES
+from visiongraft.inputs import Inputs
 from visiongraft.options import is_integer, refuse_unknown
 from visiongraft.preprocess import as_size
 
@@ -41,6 +42,16 @@ class ExporterOptions:
     def batches(self) -> tuple[int, ...]:
         """Sizes of the batches to try, above one image; the smallest usual one is among them."""
         return tuple(sorted({BATCHES[0], self.max_batch} - {1}))
+
+
+def refuse_size(size: tuple[int, int] | None, inputs: Inputs) -> None:
+    """Refuse a fixed size of samples that have none.
+
+    Raises:
+        OptionError: They have none, and it is set.
+    """
+    if size is not None and not inputs.has_size:
+        raise OptionError(f"{inputs.name} have no height and width; leave out size")
 
 
 Options = TypeVar("Options", bound=ExporterOptions)

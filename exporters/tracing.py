@@ -10,23 +10,25 @@ from torch import Tensor
 
 from visiongraft.errors import ExportError, type_and_message
 from visiongraft.exporters.runtime.capture import captured_output, unlogged
-from visiongraft.preprocess import PreprocessConfig
+from visiongraft.preprocess import Preprocess
 
 
-def example_images(config: PreprocessConfig, size: tuple[int, int] | None) -> Tensor:
-    """Make two images of a size that none of the later comparisons has, unless it is fixed.
+def example_batch(preprocess: Preprocess, size: tuple[int, int] | None) -> Tensor:
+    """Make two raw samples of a size that none of the later comparisons has, unless it is fixed.
 
     Args:
-        config: The network's preprocessing.
+        preprocess: The network's preprocessing.
         size: Fixed height and width of the images, or ``None``.
 
     Returns:
-        uint8 (2, H, W, C).
+        A raw batch; of images uint8 (2, H, W, C).
     """
+    config = preprocess.config
     height, width = size or (config.size[0] + 13, config.size[1] + 29)
     generator = torch.Generator().manual_seed(0)
     shape = (2, height, width, len(config.mean))
-    return torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    return torch.from_numpy(preprocess.inputs.from_images(images.numpy()))
 
 
 def untraceable(error: BaseException, size: tuple[int, int] | None) -> ExportError:

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
     ("saving.files",),
-    ("caching.images", "saving.classes", "saving.tensors"),
+    ("caching.images", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
         "system",
@@ -45,9 +45,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     ("task_contract.functions", "task_contract.support"),
     # Files, images, samples and batches.
-    ("preprocess",),
     ("saving.tensor_files", "saving.lock"),
     ("data",),
+    # What samples are, and from raw ones to the network's input.
+    ("inputs",),
+    ("preprocess",),
+    ("data.findings",),
+    ("data.check", "data.loader"),
     # Contracts of plugins.
     ("task_contract.optional",),
     ("backbone", "schedules", "task", "exporter", "scorers"),

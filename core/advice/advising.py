@@ -179,7 +179,7 @@ class _Adviser:
         ranking, curve, best = self._rank(candidates, embedded, used)
         chosen = replace(self.config, backbone=candidates[best].name)
         findings = self._findings(candidates[best], embedded[best], used)
-        evidence = self._evidence(chosen, task, used, embedded[best].seconds)
+        evidence = self._evidence(chosen, task, used, embedded[best])
         costs = self._costs(chosen, task, used, embedded[best].seconds, len(splits.train))
         advice = Advice(
             task=task.name,
@@ -291,7 +291,7 @@ class _Adviser:
         return ranking, curve, best
 
     def _evidence(
-        self, config: FitConfig, task: Task, used: _Images, seconds: float
+        self, config: FitConfig, task: Task, used: _Images, embedded: Embedded
     ) -> Evidence | None:
         """Train parts of the best backbone, as far as there is time."""
         if used.labels is None:
@@ -300,7 +300,7 @@ class _Adviser:
         assert labels is not None
         deadline = self.started + TRIED * self.asked.within
         trials = Trials(config, task, used.checked, labels, self.asked.learning_rate, deadline)
-        trials.run(seconds)
+        trials.run(embedded)
         return conclude(trials.trained, trials.left_out)
 
     def _costs(

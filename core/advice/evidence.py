@@ -31,13 +31,13 @@ class Trained:
     Attributes:
         what: What it trained: one of the names above.
         schedule: The schedule of ``fit`` that trains like that.
-        epochs: Number of epochs.
+        epochs: Number of epochs; ``None`` in closed form.
         right: bool (N,), whether each image was predicted right by a training that had not seen it.
     """
 
     what: str
     schedule: str
-    epochs: int
+    epochs: int | None
     right: Rights
 
 
@@ -63,21 +63,22 @@ class Trial:
     Attributes:
         what: What it trained.
         schedule: The schedule of ``fit`` that trains like that.
-        epochs: Number of epochs.
+        epochs: Number of epochs; ``None`` in closed form.
         accuracy: Fraction of the images that were predicted right.
-        behind: Accuracy of the best training minus this one.
+        gain: Its accuracy minus that of the head alone.
     """
 
     what: str
     schedule: str
-    epochs: int
+    epochs: int | None
     accuracy: Estimate
-    behind: Estimate
+    gain: Estimate
 
     def __str__(self) -> str:
         """Describe the training in a few words."""
         found = self.accuracy
-        return f"{self.what} {found.value:.1%} ({found.low:.1%} to {found.high:.1%}; {self.epochs} epochs)"
+        how = "closed form" if self.epochs is None else f"{self.epochs} epochs"
+        return f"{self.what} {found.value:.1%} ({found.low:.1%} to {found.high:.1%}; {how})"
 
 
 @dataclass(frozen=True)
@@ -117,29 +118,35 @@ class Evidence:
 def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidence:
     """Draw conclusions from evidence trainings.
 
-    A cheaper training is enough if the interval of what the best one gains over it ends below 2 points.
-    One is better than another if the interval of their difference is above 0. The intervals hold
-    the choice of the images, and not other random numbers of a training.
+    A cheaper training is enough if the intervals of what the others gain over it end below 2 points. One is
+    better than another if the interval of their difference is above 0. The intervals hold the choice of the
+    images, and not other random numbers of a training.
 
     Args:
-        trained: The trainings.
+        trained: The trainings, among them that of the head.
         left_out: Why others were not tried.
 
     Returns:
-        The evidence, without a verdict if no training starts from pretrained weights.
+        The evidence, without a verdict unless two trainings start from pretrained weights.
     """
     pretrained = sorted(
         (each for each in trained if each.what != SCRATCH),
         key=lambda t: (HEAD, LAST, ALL).index(t.what),
     )
-    if not pretrained:
-        return Evidence(0, (), dict(left_out), "", None)
     scratch = next((each for each in trained if each.what == SCRATCH), None)
-    best = max([*pretrained, *([scratch] if scratch else [])], key=lambda each: each.right.mean())
     trials = tuple(
-        Trial(t.what, t.schedule, t.epochs, proportion(t.right), difference(best.right, t.right))
+        Trial(
+            t.what,
+            t.schedule,
+            t.epochs,
+            proportion(t.right),
+            difference(t.right, pretrained[0].right),
+        )
         for t in trained
     )
+    images = len(trained[0].right)
+    if len(pretrained) < 2:
+        return Evidence(images, trials, dict(left_out), "", None)
     if scratch is not None and all(difference(scratch.right, t.right).low > 0 for t in pretrained):
         verdict, recommendation = NO_TRANSFER, _from_scratch(scratch, pretrained, left_out)
     else:
@@ -149,7 +156,7 @@ def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidenc
                 recommendation.schedule,
                 f"{recommendation.reason}; cannot distinguish pretrained weights from a {SCRATCH}",
             )
-    return Evidence(len(best.right), trials, dict(left_out), verdict, recommendation)
+    return Evidence(images, trials, dict(left_out), verdict, recommendation)
 
 
 def proportion(right: Rights) -> Estimate:
@@ -200,37 +207,40 @@ def _from_scratch(
 def _among(
     pretrained: Sequence[Trained], left_out: Mapping[str, str]
 ) -> tuple[str, Recommendation]:
-    """Choose among trainings of the pretrained network, which come by rising cost."""
-    best = max(pretrained, key=lambda each: each.right.mean())
-    gains = [difference(best.right, each.right) for each in pretrained]
-    enough = next(i for i, each in enumerate(pretrained) if each is best or gains[i].high <= LITTLE)
-    chosen, tied = (
-        pretrained[enough],
-        [each for each, gain in zip(pretrained[:enough], gains, strict=False) if gain.low <= 0],
-    )
-    if tied or len(pretrained) == 1:
-        return UNDECIDED, _undecided([*tied, best], left_out)
+    """Choose among at least two trainings of the pretrained network, which come by rising cost."""
+    gains = [
+        [difference(later.right, each.right) for later in pretrained[position + 1 :]]
+        for position, each in enumerate(pretrained)
+    ]
+    enough = next(i for i, own in enumerate(gains) if all(gain.high <= LITTLE for gain in own))
+    chosen = pretrained[enough]
+    tied = [
+        each
+        for each, own in zip(pretrained[:enough], gains, strict=False)
+        if all(gain.low <= 0 for gain in own)
+    ]
+    if tied:
+        return UNDECIDED, _undecided([*tied, chosen], left_out)
     if chosen.what == HEAD:
-        most = max(gain.high for gain in gains[1:])
+        most = max(gain.high for gain in gains[0])
         reason = f"{VERDICTS[HEAD]}; training more gains {max(most, 0):.1%} of the images at most"
         return VERDICTS[HEAD], Recommendation(chosen.schedule, reason)
-    reason = f"{VERDICTS[chosen.what]}; that gains {_interval(gains[0])} of the images over the head alone"
+    gain = difference(chosen.right, pretrained[0].right)
+    reason = (
+        f"{VERDICTS[chosen.what]}; that gains {_interval(gain)} of the images over the head alone"
+    )
     return VERDICTS[chosen.what], Recommendation(chosen.schedule, reason)
 
 
 def _undecided(tied: Sequence[Trained], left_out: Mapping[str, str]) -> Recommendation:
-    best = tied[-1]
-    if len(tied) == 1:
-        return Recommendation(
-            "lp_ft", f"only the {best.what} was trained; this schedule {HEDGES['lp_ft']}"
-        )
-    gain = difference(best.right, tied[0].right)
+    gain = difference(tied[-1].right, tied[0].right)
     reason = (
         f"cannot distinguish {name_some([each.what for each in tied], 3)}: the difference is "
         f"{_interval(gain)} of the images"
     )
-    if ALL in (best.what, *left_out):
+    if ALL in (tied[-1].what, *left_out):
         return Recommendation("lp_ft", f"{reason}; this schedule {HEDGES['lp_ft']}")
+    best = max(tied, key=lambda each: each.right.mean())
     return Recommendation(best.schedule, f"{reason}; {best.what} is ahead")
 
 

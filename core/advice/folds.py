@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from visiongraft.advice.sampling import balanced_order
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.loader import ordered_batches, shuffled_batches
@@ -45,6 +44,29 @@ FEWEST_EPOCHS = 2
 Rows = NDArray[np.intp]
 
 
+def folds_of(labels: ClassIds, seed: int) -> list[tuple[Rows, Rows]]:
+    """Divide images into folds that have classes in the same proportions.
+
+    Args:
+        labels: int64 (N,), class ids.
+        seed: Seed of the division.
+
+    Returns:
+        For each fold the images to train on, and those to predict.
+    """
+    generator = np.random.Generator(np.random.PCG64(mix_seed(seed, "folds")))
+    order = generator.permutation(len(labels))
+    grouped = order[np.argsort(labels[order], kind="stable")]  # the images of each class in turn
+    parts = [np.sort(grouped[first::FOLDS]) for first in range(FOLDS)]
+    return [(np.setdiff1d(order, part), part) for part in parts]
+
+
+def too_slow(seconds: float) -> OptionError:
+    """Return the error for a training that there is no time for."""
+    needed = describe_duration(seconds)
+    return OptionError(f"it would take about {needed}; pass a longer time as within")
+
+
 @dataclass(frozen=True)
 class FoldTrainer:
     """Trains one network again and again from the same start.
@@ -60,7 +82,7 @@ class FoldTrainer:
     start: dict[str, Tensor]
 
     def predict(
-        self, phase: Phase, batches: PhaseBatches, seconds: float
+        self, phase: Phase, batches: PhaseBatches, seconds: float, fewest: int = FEWEST_EPOCHS
     ) -> tuple[NDArray[np.bool_], int]:
         """Train a phase on all folds but one, and predict that one; for each fold.
 
@@ -68,26 +90,27 @@ class FoldTrainer:
             phase: The phase; fewer of its epochs are run if the time is too short for them.
             batches: Where the batches come from.
             seconds: Time that this may take.
+            fewest: Epochs that it must be enough for, or all of them if there are fewer.
 
         Returns:
             bool (N,), whether each image was predicted right; and the number of epochs.
 
         Raises:
-            OptionError: The time is too short for two epochs.
+            OptionError: The time is too short.
         """
-        order = balanced_order(self.labels, len(self.labels), self.engine.run.config.seed)
-        folds = [np.sort(order[first::FOLDS]) for first in range(FOLDS)]
-        epochs = self._epochs(phase, batches, np.setdiff1d(order, folds[0]), seconds)
+        folds = folds_of(self.labels, self.engine.run.config.seed)
+        epochs = self._epochs(phase, batches, folds[0][0], seconds, fewest)
         right = np.zeros(len(self.labels), dtype=np.bool_)
-        for fold, held_out in enumerate(folds):
-            kept = np.setdiff1d(order, held_out)
+        for fold, (kept, held_out) in enumerate(folds):
             with self._ready(phase, batches, fold) as ready:
                 start_head(self.engine.images, batches, 1, kept.tolist())
                 self._train(ready, kept, epochs)
                 right[held_out] = self._predicted(batches, held_out) == self.labels[held_out]
         return right, epochs
 
-    def _epochs(self, phase: Phase, batches: PhaseBatches, kept: Rows, seconds: float) -> int:
+    def _epochs(
+        self, phase: Phase, batches: PhaseBatches, kept: Rows, seconds: float, fewest: int
+    ) -> int:
         """Return how many epochs there is time for, by timing a step."""
         size = self.engine.run.config.batch_size
         with self._ready(phase, batches, FOLDS) as ready:
@@ -99,10 +122,9 @@ class FoldTrainer:
         # and the head starts from those that train.
         passes = (len(self.labels) + FOLDS * len(kept)) / 3
         possible = int((seconds / each - passes) / (FOLDS * len(kept)))
-        fewest = min(FEWEST_EPOCHS, phase.epochs)
+        fewest = min(fewest, phase.epochs)
         if possible < fewest:
-            needed = describe_duration(each * (passes + fewest * FOLDS * len(kept)))
-            raise OptionError(f"it would take about {needed}; pass a longer time as within")
+            raise too_slow(each * (passes + fewest * FOLDS * len(kept)))
         return min(phase.epochs, possible)
 
     @contextmanager

@@ -10,30 +10,31 @@ from functools import partial
 import numpy as np
 import torch
 
+from visiongraft.advice.candidates import Embedded
 from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH, Trained
-from visiongraft.advice.folds import FoldTrainer, fold_trainer
+from visiongraft.advice.folds import FEWEST_EPOCHS, FoldTrainer, fold_trainer, folds_of, too_slow
+from visiongraft.advice.probes import fit_linear_probe
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples
-from visiongraft.errors import OptionError, VisiongraftError
+from visiongraft.errors import VisiongraftError
 from visiongraft.preparation.arguments import make_schedule
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 from visiongraft.schedules import Phase, Schedule, for_started_head, full
-from visiongraft.scorers import ClassIds
-from visiongraft.system.durations import describe_duration
+from visiongraft.scorers import ClassIds, Floats
 from visiongraft.task import Task
-from visiongraft.training.batches.sources import PhaseBatches, choose_batches
+from visiongraft.training.batches.sources import choose_batches
 from visiongraft.training.phases import set_up_phase
 from visiongraft.training.weights.head_start import starts_head
 
 LAST_PART = 3  # a third of the stages, rounded down, are the last ones; at least one
 # Parts of the time that is left which a training may take, in the order of the trainings.
-TIMES = {SCRATCH: 0.25, HEAD: 0.5, LAST: 0.7, ALL: 1.0}
+TIMES = {SCRATCH: 0.25, LAST: 0.7, ALL: 1.0}
 
 SMALL_NETWORK = "simple_cnn"
 SMALL_SIDE, STORED_SIDE = 32, 40  # pixels of its input, and of the images that it is cropped from
-SMALL_EPOCHS = 30
+SMALL_EPOCHS, FEWEST_SMALL_EPOCHS = 30, 10
 SMALL_SCHEDULE = full(learning_rate=2e-3, layer_decay=1.0, batch_norm="train")
 
 
@@ -61,19 +62,21 @@ class Trials:
     trained: list[Trained] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def run(self, seconds: float) -> None:
+    def run(self, embedded: Embedded) -> None:
         """Train a small network from random weights, and head, last stages and all stages of the backbone.
 
         The images are divided into three folds. Each training sees two of them and predicts the third, so
-        that every image is predicted once. Head and last stages train on cached feature maps without
-        augmentation. A training that the time is too short for is left out.
+        that every image is predicted once. The head is a linear probe in closed form. The last stages
+        train on cached feature maps without augmentation. A training that the time is too short for is
+        left out.
 
         Args:
-            seconds: Time per image of the backbone without gradients.
+            embedded: The embeddings of the training samples.
         """
+        self._fit_head(embedded.features)
         for kinds, train in (
             ((SCRATCH,), self._train_small_network),
-            ((HEAD, LAST, ALL), partial(self._train_pretrained, seconds)),
+            ((LAST, ALL), partial(self._train_pretrained, embedded.seconds)),
         ):
             try:
                 train()
@@ -81,57 +84,65 @@ class Trials:
                 done = {each.what for each in self.trained} | self.left_out.keys()
                 self.left_out |= {kind: str(error) for kind in kinds if kind not in done}
 
+    def _fit_head(self, features: Floats) -> None:
+        right = np.zeros(len(self.labels), dtype=np.bool_)
+        for kept, held_out in folds_of(self.labels, self.config.seed):
+            probe = fit_linear_probe(features[kept], self.labels[kept])
+            right[held_out] = probe.predict(features[held_out]) == self.labels[held_out]
+        self.trained.append(Trained(HEAD, "linear_probe", None, right))
+
     def _train_pretrained(self, seconds: float) -> None:
-        needed = seconds * len(self.labels)  # for feature maps alone
-        if needed > self.deadline - time.monotonic():
-            raise OptionError(
-                f"feature maps alone would take about {describe_duration(needed)}; pass a longer time as within"
-            )
+        epoch = seconds * len(self.labels)  # of a pass without gradients
+        if epoch > self._left:
+            raise too_slow(epoch)
         with fold_trainer(self.config, self.task, self.checked, self.labels) as trainer:
-            self._train_on_feature_maps(trainer)
+            self._train_last_stages(trainer)
+            # A step takes about three passes; the folds train on twice as many images as there are.
+            fewest = 3 * 2 * epoch * min(FEWEST_EPOCHS, self.config.epochs)
+            if fewest > self._left:
+                raise too_slow(fewest)
             self._train_all(trainer)
 
-    def _train_on_feature_maps(self, trainer: FoldTrainer) -> None:
-        run, images = trainer.engine.run, trainer.engine.images
-        stages = run.network.backbone.stages
-        last = f"last_n(n={max(1, len(stages) // LAST_PART)})"
-        with ExitStack() as stack:  # feature maps before the last stages, for the head as well
-            kept = replace(self._phase(last, stages), augment=False)
-            set_up_phase(run, 0, kept)
-            batches, _ = choose_batches(images, kept, stack, folder=run.scratch)
-            self._try(trainer, HEAD, "linear_probe", self._phase("linear_probe", stages), batches)
-            self._try(trainer, LAST, last, kept, batches)
+    @property
+    def _left(self) -> float:
+        return self.deadline - time.monotonic()
+
+    def _train_last_stages(self, trainer: FoldTrainer) -> None:
+        stages = trainer.engine.run.network.backbone.stages
+        schedule = f"last_n(n={max(1, len(stages) // LAST_PART)})"
+        phase = replace(self._phase(schedule, stages), augment=False)
+        self._try(trainer, LAST, schedule, phase)
 
     def _train_all(self, trainer: FoldTrainer) -> None:
-        run, images = trainer.engine.run, trainer.engine.images
-        with ExitStack() as stack:
-            phase = self._phase("full", run.network.backbone.stages)
-            set_up_phase(run, 0, phase)
-            batches, _ = choose_batches(images, phase, stack, folder=run.scratch)
-            self._try(trainer, ALL, "full", phase, batches)
+        self._try(
+            trainer, ALL, "full", self._phase("full", trainer.engine.run.network.backbone.stages)
+        )
 
     def _train_small_network(self) -> None:
         config = replace(
             self.config, backbone=SMALL_NETWORK, weights=None, size=(SMALL_SIDE, SMALL_SIDE)
         )
         copies = _shrunk(self.checked.train, config.in_channels)
-        with ExitStack() as stack:
-            trainer = stack.enter_context(
-                fold_trainer(config, self.task, self.checked, self.labels, copies)
-            )
-            run = trainer.engine.run
-            phase = _only_phase(SMALL_SCHEDULE, run.network.backbone.stages, SMALL_EPOCHS)
-            set_up_phase(run, 0, phase)
-            batches, _ = choose_batches(trainer.engine.images, phase, stack, folder=run.scratch)
-            self._try(trainer, SCRATCH, SMALL_SCHEDULE.call, phase, batches)
+        with fold_trainer(config, self.task, self.checked, self.labels, copies) as trainer:
+            stages = trainer.engine.run.network.backbone.stages
+            phase = _only_phase(SMALL_SCHEDULE, stages, SMALL_EPOCHS)
+            self._try(trainer, SCRATCH, SMALL_SCHEDULE.call, phase, FEWEST_SMALL_EPOCHS)
 
     def _try(
-        self, trainer: FoldTrainer, what: str, schedule: str, phase: Phase, batches: PhaseBatches
+        self,
+        trainer: FoldTrainer,
+        what: str,
+        schedule: str,
+        phase: Phase,
+        fewest: int = FEWEST_EPOCHS,
     ) -> None:
         """Train a phase, or note why it was not tried."""
-        seconds = TIMES[what] * (self.deadline - time.monotonic())
+        run = trainer.engine.run
         try:
-            right, epochs = trainer.predict(phase, batches, seconds)
+            with ExitStack() as stack:
+                set_up_phase(run, 0, phase)
+                batches, _ = choose_batches(trainer.engine.images, phase, stack, folder=run.scratch)
+                right, epochs = trainer.predict(phase, batches, TIMES[what] * self._left, fewest)
         except VisiongraftError as error:
             self.left_out[what] = str(error)
         else:

@@ -109,7 +109,8 @@ class Members:
         samples = first.proof_samples()
         if samples is None:
             return None
-        return prepare_samples(EvaluationSplit(samples, "validation"), channels, images)
+        split = EvaluationSplit(samples, "validation")
+        return prepare_samples(split, channels, images, first.task.inputs)
 
 
 def measured(network: Network, data: EvaluationData, batch_size: int) -> dict[str, Any]:

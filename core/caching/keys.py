@@ -45,6 +45,7 @@ def features_key(
         {
             "images": list(images),
             "preprocess": asdict(network.preprocess.config),
+            "inputs": repr(network.preprocess.inputs),
             "backbone": (backbone.info.name, repr(backbone)),
             "tensors": dict(_unchanging(backbone)),
             "code": _code(backbone),

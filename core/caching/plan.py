@@ -115,7 +115,7 @@ def _frozen_units(backbone: nn.Module, images: Tensor) -> list[Unit]:
     others = _trace_calls(backbone, images.roll(1, 0) * 0.5)
 
     def largest(call: _Call) -> Iterator[Unit]:
-        unit = _as_unit(call, others.get((call.name, call.call)), len(images))
+        unit = _as_unit(call, others.get((call.name, call.call)), images)
         if unit is not None:
             yield unit
             return
@@ -156,7 +156,7 @@ def _trace_calls(backbone: nn.Module, images: Tensor) -> dict[tuple[str, int], _
     return calls
 
 
-def _as_unit(call: _Call, other: _Call | None, images: int) -> Unit | None:
+def _as_unit(call: _Call, other: _Call | None, images: Tensor) -> Unit | None:
     """Make a unit of a call, or ``None`` if its output cannot be replayed row by row."""
     if not call.frozen or any(m.training for m in call.module.modules()):
         return None
@@ -165,13 +165,16 @@ def _as_unit(call: _Call, other: _Call | None, images: int) -> Unit | None:
     if len(leaves) != len(twins) or not leaves:
         return None
     values = []
+    frames = images.shape[1] if images.ndim == 5 else None
     for leaf, twin in zip(leaves, twins, strict=True):
         if not isinstance(leaf, Tensor):
             return None
         if leaf.shape == twin.shape and torch.equal(leaf, twin):
             values.append(Value(tuple(leaf.shape), leaf.dtype, constant=leaf.detach().clone()))
-        elif leaf.ndim and leaf.shape[0] == images:
+        elif leaf.ndim and leaf.shape[0] == len(images):
             values.append(Value(tuple(leaf.shape[1:]), leaf.dtype))
+        elif leaf.ndim and frames and leaf.shape[0] == len(images) * frames:
+            values.append(Value((frames, *leaf.shape[1:]), leaf.dtype, frames=frames))
         else:
             return None
     return Unit(call.name, call.call, structure, values)

@@ -171,8 +171,9 @@ class Replay:
             torch.from_numpy(array[index]).to(device=device, dtype=value.dtype)
             for array, value in zip(store.arrays, stored_values(self.plan.units), strict=True)
         )
-        config = self.network.preprocess.config
-        images = blank((len(index), len(config.mean), *config.size), device)
+        preprocess = self.network.preprocess
+        channels, size = len(preprocess.config.mean), preprocess.config.size
+        images = blank(preprocess.inputs.blank(len(index), channels, size), device)
         return cached_images(self.plan.units, stored, images)
 
     def _stored_dtype(self, value: Value) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from visiongraft.caching.images import CachedImages, Outputs, blank
+from visiongraft.data.batch import channels_last
 
 
 @dataclass
@@ -23,16 +24,27 @@ class Value:
     """One tensor that a frozen module returns.
 
     Attributes:
-        shape: Its shape without the batch dimension; the whole shape if ``constant``.
+        shape: Its shape of one sample, without the batch dimension; the whole shape if ``constant``.
         dtype: Its type in the network.
         constant: The tensor itself if it does not depend on the images.
         needed: Whether anything but a replayed module reads it.
+        frames: Number of frames of a clip, if the module runs on all frames of the batch at once;
+            they are the first axis of ``shape`` then.
     """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
     constant: Tensor | None = None
     needed: bool = False
+    frames: int | None = None
+
+    def by_sample(self, output: Tensor) -> Tensor:
+        """Return what the module returned with the samples as first axis."""
+        return output if self.frames is None else output.unflatten(0, (-1, self.frames))
+
+    def as_returned(self, values: Tensor) -> Tensor:
+        """Return the values of samples as the module returns them."""
+        return values if self.frames is None else values.flatten(0, 1)
 
 
 @dataclass
@@ -73,11 +85,13 @@ def recording(
     It runs the backbone, or a copy of it, in evaluation mode and stops as soon as all values are
     there.
     """
-    masks = {
-        (u.name, u.call): [v.constant is None and (v.needed or everything) for v in u.values]
+    wanted = {
+        (u.name, u.call): [
+            v if v.constant is None and (v.needed or everything) else None for v in u.values
+        ]
         for u in units
     }
-    masks = {key: mask for key, mask in masks.items() if any(mask)}
+    wanted = {key: values for key, values in wanted.items() if any(values)}
     found: dict[tuple[str, int], list[Tensor]] = {}
     counts: dict[str, int] = {}
 
@@ -85,11 +99,11 @@ def recording(
         def keep(module: nn.Module, args: Any, output: Any) -> None:
             key = (name, counts.get(name, 0))
             counts[name] = key[1] + 1
-            if key in masks:
-                leaves = pytree.tree_leaves(output)
+            if key in wanted:
+                pairs = zip(pytree.tree_leaves(output), wanted[key], strict=True)
                 # Cloned, because a later in-place operation may write to the module's output.
-                found[key] = [x.clone() for x, w in zip(leaves, masks[key], strict=True) if w]
-                if len(found) == len(masks):
+                found[key] = [value.by_sample(x.clone()) for x, value in pairs if value]
+                if len(found) == len(wanted):
                     raise _PrefixDone
 
         return keep
@@ -99,16 +113,16 @@ def recording(
         counts.clear()
         device = next(model.parameters()).device
         try:
-            model(images.to(device).contiguous(memory_format=torch.channels_last))
+            model(channels_last(images.to(device)))
         except _PrefixDone:
             pass
-        return [value for key in masks for value in found[key]]
+        return [value for key in wanted for value in found[key]]
 
     modules = dict(model.named_modules())
     was_training = [m for m in model.modules() if m.training]
     model.train(False)
     with ExitStack() as hooks:
-        for name in {key[0] for key in masks}:
+        for name in {key[0] for key in wanted}:
             hooks.callback(modules[name].register_forward_hook(hook(name)).remove)
         try:
             yield run
@@ -183,10 +197,11 @@ def cached_images(
             if value.constant is not None:
                 leaves.append(value.constant)
             elif value.needed or every:
-                leaves.append(next(values))
+                leaves.append(value.as_returned(next(values)))
             else:
                 fill = float("nan") if value.dtype.is_floating_point else 0
                 empty = torch.full((1,) * (len(value.shape) + 1), fill, dtype=value.dtype)
-                leaves.append(empty.to(images.device).expand(len(images), *value.shape))
+                spread = empty.to(images.device).expand(len(images), *value.shape)
+                leaves.append(value.as_returned(spread))
         outputs[unit.name, unit.call] = pytree.tree_unflatten(leaves, unit.structure)
     return CachedImages.of(outputs, images.shape, images.device)

@@ -11,13 +11,14 @@ import typer
 
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, shown_warnings, table, to_json
-from visiongraft.errors import DataError, OptionError, escape_unprintable, name_some
+from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.lookup.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
 from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
+    from visiongraft.inputs import Inputs
 
 SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
 
@@ -100,8 +101,9 @@ def _group_table(by: str, groups: Mapping[str, Mapping[str, Any]]) -> Any:
 def predict(
     model: Model,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders of images.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="IMAGES...", help="Image or video files, or folders of these."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -113,18 +115,29 @@ def predict(
     tile: Tile = None,
     provider: Provider = None,
     time_limit: TimeLimit = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Number of images that a generator is to make.", min=1)
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the latents of --samples.", min=0)] = 0,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
-    paths, unreadable = _readable(images)
+    from visiongraft.data.images import image_name
+
     predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
-        found = load(model).predict(paths, batch_size=batch_size, save=out, tile=tile)
+        loaded = load(model)
+        given, unreadable = _given(images or [], samples, seed, loaded.task.inputs)
+        found = loaded.predict(given, batch_size=batch_size, save=out, tile=tile)
     else:
-        found = predictor.predict(paths, batch_size=batch_size, save=out)
-    names = [escape_unprintable(str(path)) for path in paths]
+        from visiongraft.inputs import IMAGES, described_inputs
+
+        inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
+        given, unreadable = _given(images or [], samples, seed, inputs)
+        found = predictor.predict(given, batch_size=batch_size, save=out)
+    names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
     if out is not None:
         write_json(out / "predictions.json", to_json(named))
@@ -282,15 +295,27 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
         yield np.stack(images), positions
 
 
-def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Return the given files and the readable images of the given folders, sorted by name.
+def _given(
+    images: Sequence[Path], samples: int | None, seed: int, inputs: Inputs
+) -> tuple[Sequence[Any], list[str]]:
+    """Return what to predict, and the problems of what cannot be read."""
+    if samples is None and not images:
+        raise OptionError("pass image files or folders or, for a generator, --samples COUNT")
+    if samples is None:
+        return _readable(images, inputs)
+    if images:
+        raise OptionError(f"--samples draws what to predict; leave out {images[0]}")
+    return list(inputs.draw(samples, seed)), []
+
+
+def _readable(given: Sequence[Path], inputs: Inputs) -> tuple[list[Path], list[str]]:
+    """Return the given files and the readable images, or clips, of the given folders, sorted by name.
 
     The problems of the unreadable ones are returned too: one damaged file in a folder is skipped,
     while one that is named explicitly is an error.
     """
     from visiongraft.data.check import find_unreadable
-    from visiongraft.data.listing import list_images
-    from visiongraft.data.samples import FileSamples
+    from visiongraft.inputs.samples import InputSamples
 
     paths: list[Path] = []
     unreadable: list[str] = []
@@ -298,12 +323,13 @@ def _readable(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
         if not path.is_dir():
             paths.append(path)
             continue
-        found = list_images(path)
-        problems = find_unreadable(FileSamples(found, [None] * len(found)))
+        found = inputs.find(path)
+        problems = find_unreadable(InputSamples(found, inputs), inputs=inputs)
         readable = [file for i, file in enumerate(found) if i not in problems]
         if not readable:
-            why = f"no readable images: {name_some(problems.values())}" if found else "no images"
-            raise DataError(f"{path} contains {why}; pass image files, or folders of images")
+            kind = inputs.name
+            why = f"no readable {kind}: {name_some(problems.values())}" if found else f"no {kind}"
+            raise DataError(f"{path} contains {why}; pass {kind[:-1]} files, or folders of {kind}")
         paths += readable
         unreadable += problems.values()
     return paths, unreadable

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from visiongraft.cli.output import Answer, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
 from visiongraft.errors import PluginError, near_matches
+
+if TYPE_CHECKING:
+    from visiongraft.model import TransferModel
 
 DEMOS = "visiongraft.demos"  # entry points: name -> function(folder) that returns a report
 
@@ -59,16 +62,15 @@ def fit(
         given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
     if allow_changed_data:
         given["allow_changed_data"] = True
-    return _fit(data, out, resume, given)
+    return _trained(_fit(data, out, resume, given), out)
 
 
-def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
+def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> TransferModel:
+    """Train; an interruption names the command that continues."""
     from visiongraft.fitting import fit as train
-    from visiongraft.saving.adapter_folder import is_adapter
-    from visiongraft.training.selection.outcome import Outcome
 
     try:
-        model = train(data, out=out, resume=resume, **options)
+        return train(data, out=out, resume=resume, **options)
     except KeyboardInterrupt:
         allowed = ["--allow-changed-data"] if "allow_changed_data" in options else []
         arguments = ["fit", data, "--out", str(out), "--resume", *allowed, *chosen_arguments()]
@@ -76,6 +78,13 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Answer:
         if (out / "checkpoints" / "last.safetensors").is_file():
             raise Interrupted(f"interrupted; continue with: {command}") from None
         raise Interrupted("interrupted before the first checkpoint; nothing to resume") from None
+
+
+def _trained(model: TransferModel, out: Path) -> Answer:
+    """Describe a finished run."""
+    from visiongraft.saving.adapter_folder import is_adapter
+    from visiongraft.training.selection.outcome import Outcome
+
     lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     history = [json.loads(line) for line in lines]
     best = [record for record in history if record["best"]][-1]

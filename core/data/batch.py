@@ -31,7 +31,7 @@ class Batch:
     """What one step works on.
 
     Attributes:
-        images: float (N, C, height, width), preprocessed.
+        images: float (N, C, height, width), preprocessed; of clips (N, T, C, height, width).
         targets: What the task's ``collate`` made.
         sizes: int64 (N, 2), original height and width in pixels.
         indices: int64 (N,), position of each sample in its ``Samples``.
@@ -49,8 +49,8 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Copy to a device; images in the memory layout that suits convolutions best."""
         images = self.images.to(device, non_blocking=True)
-        if images.ndim == 4 and images.stride(-1):  # a stand-in without content has stride 0
-            images = images.contiguous(memory_format=torch.channels_last)
+        if images.stride(-1):  # a stand-in without content has stride 0
+            images = channels_last(images)
         targets = pytree.tree_map_only(
             Tensor, lambda t: t.to(device, non_blocking=True), self.targets
         )
@@ -58,6 +58,20 @@ class Batch:
         return replace(
             self, images=images, targets=targets, sizes=self.sizes.to(device), streams=streams
         )
+
+
+def channels_last(images: Tensor) -> Tensor:
+    """Copy images, or the frames of clips, to the memory layout that suits convolutions best.
+
+    Args:
+        images: (N, C, height, width), or of clips (N, T, C, height, width); others are returned.
+    """
+    if images.ndim == 5:
+        frames: Tensor = channels_last(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        return frames
+    if images.ndim != 4:
+        return images
+    return images.contiguous(memory_format=torch.channels_last)
 
 
 def class_ids(targets: Any) -> Tensor | None:

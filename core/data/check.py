@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from visiongraft.data.decode import decode_bytes
-from visiongraft.data.digests import digest_of
-from visiongraft.data.pixels import is_dark, is_one_value, unusual_values
+from visiongraft.data.findings import FindingsCache, inspect_images
+from visiongraft.data.pixels import is_dark, is_one_value
 from visiongraft.data.report import (
     DARK,
     DARK_REMEDY,
@@ -25,11 +20,10 @@ from visiongraft.data.report import (
     make_report,
 )
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ArtifactError, DataError
-from visiongraft.saving.files import read_json, write_json
+from visiongraft.errors import DataError
+from visiongraft.inputs import IMAGES, Inputs
 
 UNREADABLE_LIMIT = 0.01
-STORED = ("digest", "height", "width", "problem", "values")  # of a finding; targets may change
 
 
 class SampleDigests(NamedTuple):
@@ -93,56 +87,6 @@ class CheckedSet:
     warnings: tuple[str, ...]
 
 
-@dataclass
-class _Cache:
-    """Findings by path, size and times of a file, so that resuming need not decode again.
-
-    A file that was moved or touched is read again, but not decoded if its content is known.
-    """
-
-    path: Path | None
-    known: dict[str, Any] = field(default_factory=dict)
-    fresh: dict[str, Any] = field(default_factory=dict)
-    by_content: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-    def load(self) -> None:
-        if self.path is not None and self.path.is_file():
-            try:
-                self.known = dict(read_json(self.path)["findings"])
-            except (ArtifactError, KeyError, TypeError, ValueError):
-                self.known = {}  # a damaged cache only costs time
-        for key, value in self.known.items():
-            if isinstance(value, list) and value:
-                self.by_content[str(value[0]), key.rpartition("|")[2]] = value
-
-    def key(self, samples: Samples, index: int, channels: int) -> str | None:
-        try:
-            path = os.path.abspath(samples.name(index))
-            stat = os.stat(path)
-        except OSError:
-            return None
-        # The change time too: tools that copy set the modification time to that of the original.
-        return f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{channels}"
-
-    def get(self, key: str | None) -> Finding | None:
-        return _as_finding(self.known.get(key)) if key is not None else None
-
-    def get_content(self, digest: str, channels: int) -> Finding | None:
-        found = _as_finding(self.by_content.get((digest, str(channels))))
-        return found if found is not None and not found.problem else None
-
-    def save(self, report: DataReport) -> None:
-        if self.path is not None:
-            write_json(self.path, {"report": asdict(report), "findings": self.fresh})
-
-
-def _as_finding(value: Any) -> Finding | None:
-    match value:
-        case [str(digest), int(height), int(width), str(problem), str(values)]:
-            return Finding(digest, height, width, problem, values)
-    return None  # unknown, or damaged
-
-
 def check_samples(
     train: Samples,
     validation: Samples,
@@ -151,6 +95,7 @@ def check_samples(
     cache: Path | None = None,
     save: bool = True,
     limit: float | None = None,
+    inputs: Inputs = IMAGES,
 ) -> CheckedSplits:
     """Decode every image once, drop unreadable ones and find duplicates.
 
@@ -162,6 +107,7 @@ def check_samples(
             are not decoded again.
         save: Write that file; otherwise it is only read.
         limit: Fraction of the images that may be unreadable; ``None`` for 1 %.
+        inputs: What the samples are; messages are about that instead of images.
 
     Returns:
         The readable samples and the report.
@@ -169,15 +115,17 @@ def check_samples(
     Raises:
         DataError: More than that are unreadable, or a split has no readable image.
     """
-    store = _Cache(cache)
+    store = FindingsCache(cache, inputs)
     store.load()
     in_train, in_validation = (
-        list(_findings(s, channels, store, targets=True)) for s in (train, validation)
+        list(inspect_images(s, channels, store, targets=True)) for s in (train, validation)
     )
-    report = make_report({"training": (train, in_train), "validation": (validation, in_validation)})
+    report = make_report(
+        {"training": (train, in_train), "validation": (validation, in_validation)}, inputs.name
+    )
     if save:
         store.save(report)
-    _refuse_too_many(report.unreadable, len(train) + len(validation), limit)
+    _refuse_too_many(report.unreadable, len(train) + len(validation), inputs, limit)
     checked = CheckedSplits(
         _readable(train, in_train),
         _readable(validation, in_validation),
@@ -191,7 +139,7 @@ def check_samples(
         if len(samples) == 0:
             problems = tuple(finding.problem for finding in findings if finding.problem)
             cause = f" ({count_and_name('unreadable', problems)})" if problems else ""
-            raise DataError(f"the {split} split has no readable images{cause}; add some")
+            raise DataError(f"the {split} split has no readable {inputs.name}{cause}; add some")
     _refuse_black("training", train, in_train)
     return checked
 
@@ -204,6 +152,7 @@ def check_further(
     channels: int = 3,
     cache: Path | None = None,
     save: bool = True,
+    inputs: Inputs = IMAGES,
 ) -> CheckedSet:
     """Decode every image of a dataset beside the training data once and drop unreadable ones.
 
@@ -214,6 +163,7 @@ def check_further(
         channels: Number of channels to decode to.
         cache: As for ``check_samples``, a file of its own.
         save: Write that file; otherwise it is only read.
+        inputs: What the samples are.
 
     Returns:
         The readable samples.
@@ -221,39 +171,24 @@ def check_further(
     Raises:
         DataError: More than 1% of the images are unreadable, or there is no readable image.
     """
-    store = _Cache(cache)
+    store = FindingsCache(cache, inputs)
     store.load()
-    findings = list(_findings(samples, channels, store, targets=True))
+    findings = list(inspect_images(samples, channels, store, targets=True))
     problems = tuple(f"{name}: {finding.problem}" for finding in findings if finding.problem)
     readable, digests = _readable(samples, findings), _digests(samples, findings)
     if save:
         store.save(DataReport(images={name: len(readable)}, unreadable=problems))
-    _refuse_too_many(problems, len(samples))
+    _refuse_too_many(problems, len(samples), inputs)
     if len(readable) == 0:
-        raise DataError(f"{name} has no readable images; add some")
+        raise DataError(f"{name} has no readable {inputs.name}; add some")
     trained = {each.image for each in training}
     leaked = tuple(each.name for each in digests if each.image in trained)
-    warnings = [count_and_name("unreadable images were dropped", problems)] if problems else []
-    warnings += [count_and_name(f"images of {name} are also in training", leaked)] if leaked else []
+    kind, warnings = inputs.name, []
+    if problems:
+        warnings.append(count_and_name(f"unreadable {kind} were dropped", problems))
+    if leaked:
+        warnings.append(count_and_name(f"{kind} of {name} are also in training", leaked))
     return CheckedSet(readable, digests, tuple(warnings))
-
-
-def content_digest(content: bytes) -> str:
-    """Hash the content of a file, or the pixels of an image; see ``Finding.digest``."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def are_files(samples: Samples) -> bool:
-    """Check whether images are what their files hold; others, such as crops, have no such content.
-
-    Args:
-        samples: Readable samples.
-
-    Returns:
-        Whether the first, middle or last image is the content of a file, by which it is hashed.
-    """
-    probes = {0, len(samples) // 2, len(samples) - 1} if len(samples) else set()
-    return any(samples.content(index) is not None for index in probes)
 
 
 def are_reproducible(samples: Samples, channels: int = 3) -> bool:
@@ -276,26 +211,28 @@ def are_reproducible(samples: Samples, channels: int = 3) -> bool:
     )
 
 
-def find_unreadable(samples: Samples, channels: int = 3) -> dict[int, str]:
+def find_unreadable(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES) -> dict[int, str]:
     """Decode every image once and report the ones that cannot be used.
 
     Args:
         samples: The samples to check.
         channels: Number of channels to decode to.
+        inputs: What the samples are.
 
     Returns:
         What is wrong with each unusable sample, by its position.
     """
-    findings = _findings(samples, channels, _Cache(None))
+    findings = inspect_images(samples, channels, FindingsCache(None, inputs))
     return {i: finding.problem for i, finding in enumerate(findings) if finding.problem}
 
 
-def check_evaluated(samples: Samples, channels: int = 3) -> CheckedSamples:
+def check_evaluated(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES) -> CheckedSamples:
     """Decode the images of a dataset that will be evaluated, and drop unreadable ones.
 
     Args:
         samples: The samples to check.
         channels: Number of channels to decode to.
+        inputs: What the samples are.
 
     Returns:
         The readable samples and the report.
@@ -304,78 +241,23 @@ def check_evaluated(samples: Samples, channels: int = 3) -> CheckedSamples:
         DataError: More than 1% of the images are unreadable, no image is left, or all are black
             because of their range of values.
     """
-    findings = list(_findings(samples, channels, _Cache(None)))
-    report = make_report({"evaluated": (samples, findings)})
-    _refuse_too_many(report.unreadable, len(samples))
+    findings = list(inspect_images(samples, channels, FindingsCache(None, inputs)))
+    report = make_report({"evaluated": (samples, findings)}, inputs.name)
+    _refuse_too_many(report.unreadable, len(samples), inputs)
     readable = _readable(samples, findings)
     if len(readable) == 0:
-        raise DataError("there are no images to evaluate")
+        raise DataError(f"there are no {inputs.name} to evaluate")
     _refuse_black("evaluated", samples, findings)
     return CheckedSamples(readable, report, [f.digest for f in findings if not f.problem])
 
 
-def _findings(
-    samples: Samples, channels: int, store: _Cache, targets: bool = False
-) -> Iterator[Finding]:
-    """Check all images, and hash targets if asked to; yield the findings in order.
-
-    Works in threads, since decoders release the GIL.
-    """
-    # A dataset's own code need not be thread-safe, and large images need much memory each.
-    lock = Lock()
-    cached = store.path is not None and are_files(samples)
-
-    def check(index: int) -> Finding:
-        key = store.key(samples, index, channels) if cached else None
-        finding = store.get(key) or _check_image(samples, index, channels, lock, store)
-        if key is not None:
-            store.fresh[key] = [getattr(finding, name) for name in STORED]
-        if not finding.problem:  # the target may have changed although the image has not
-            size = finding.height, finding.width
-            problem, target = samples.checked_target(index, *size)
-            digest = _target_digest(target) if targets and not problem else ""
-            finding = replace(finding, problem=problem, target=digest)
-        return finding
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        window = 1024  # bounds the number of pending results
-        for start in range(0, len(samples), window):
-            yield from threads.map(check, range(start, min(start + window, len(samples))))
-
-
-def _target_digest(target: Callable[[], Any]) -> str:
-    try:
-        return digest_of(target())
-    except Exception:  # a third-party target may raise any error: loading it reports that
-        return ""
-
-
-def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store: _Cache) -> Finding:
-    content = samples.content(index)
-    digest = "" if content is None else content_digest(content)
-    known = store.get_content(digest, channels)
-    if known is not None:
-        return known
-    try:
-        if content is not None:
-            image = decode_bytes(content, samples.name(index), channels, lock)
-        else:
-            with lock:
-                image = samples.load(index, channels)
-    except DataError as error:
-        return Finding("", problem=str(error))
-    # Include the shape: otherwise all black images of the same area would be identical.
-    digest = digest or content_digest(str(image.shape).encode() + image.tobytes())
-    # Images in memory are as somebody made them; files may be decoded to nothing.
-    values = "" if content is None else unusual_values(image, content)
-    return Finding(digest, image.shape[0], image.shape[1], values=values)
-
-
-def _refuse_too_many(problems: tuple[str, ...], total: int, limit: float | None = None) -> None:
+def _refuse_too_many(
+    problems: tuple[str, ...], total: int, inputs: Inputs, limit: float | None = None
+) -> None:
     limit = UNREADABLE_LIMIT if limit is None else limit
     if len(problems) > limit * total:
         raise DataError(
-            f"{count_and_name(f'of {total} images are unreadable', problems)}; repair or remove them "
+            f"{count_and_name(f'of {total} {inputs.name} are unreadable', problems)}; repair or remove them "
             f"(up to {limit:.0%} would be dropped)"
         )
 

@@ -88,66 +88,25 @@ def image_name(image: Any, position: int) -> str:
 
 
 @dataclass(frozen=True)
-class ImageSamples(Samples):
-    """Images without targets, for prediction.
-
-    Attributes:
-        images: Images of any kind that ``image_array`` accepts.
-    """
-
-    images: Sequence[Any]
-
-    @classmethod
-    def of(cls, images: Any) -> ImageSamples:
-        """Create samples from one image, several images, or a folder of images.
-
-        Args:
-            images: Anything that ``each_image`` accepts.
-
-        Returns:
-            The samples.
-
-        Raises:
-            DataError: A folder contains no images, a path does not exist, or ``images`` is of
-                another kind.
-        """
-        images = list(each_image(images))
-        for image in images:
-            if isinstance(image, (str, Path)) and not Path(image).is_file():
-                raise DataError(f"{printable(image)} does not exist or is not a file")
-        return cls(images)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def name(self, index: int) -> str:
-        """Return the path, or the position of an image in memory."""
-        return image_name(self.images[index], index)
-
-    def target(self, index: int) -> Any:
-        """Return 0: the images have no targets."""
-        return 0
-
-    def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
-        """Decode or convert the image."""
-        return image_array(self.images[index], self.name(index), channels)
-
-
-@dataclass(frozen=True)
 class DatasetSamples(Samples):
     """A map-style dataset of (image, target) pairs.
 
     Attributes:
         dataset: Dataset with ``__len__`` and ``__getitem__``.
         targets: One target per item.
+        array: Converts the first part of an item to the array of a sample.
     """
 
     dataset: Any
     targets: Sequence[Any] = field(default=())
+    array: Callable[[Any, str, int], NDArray[Any]] = image_array
 
     @classmethod
     def of(
-        cls, dataset: Any, convert: Callable[[Any], Any] = lambda target: target
+        cls,
+        dataset: Any,
+        convert: Callable[[Any], Any] = lambda target: target,
+        array: Callable[[Any, str, int], NDArray[Any]] = image_array,
     ) -> DatasetSamples:
         """Wrap a dataset.
 
@@ -158,6 +117,8 @@ class DatasetSamples(Samples):
         Args:
             dataset: A map-style dataset of (image, target) pairs.
             convert: Converts each target to the form that the task expects.
+            array: Converts the first part of an item to the array of a sample, such as
+                ``Task.inputs.array`` of a task of clips.
 
         Returns:
             The samples.
@@ -169,7 +130,7 @@ class DatasetSamples(Samples):
         targets = _listed_targets(dataset)
         if targets is None or not _agree(dataset, targets):
             targets = [load_item(dataset, i)[1] for i in range(len(dataset))]
-        return cls(dataset, [convert(_plain(t)) for t in targets])
+        return cls(dataset, [convert(_plain(t)) for t in targets], array)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -182,9 +143,9 @@ class DatasetSamples(Samples):
         """Return the target."""
         return self.targets[index]
 
-    def load(self, index: int, channels: int = 3) -> NDArray[np.uint8]:
+    def load(self, index: int, channels: int = 3) -> NDArray[Any]:
         """Load the item and convert its image."""
-        return image_array(load_item(self.dataset, index)[0], self.name(index), channels)
+        return self.array(load_item(self.dataset, index)[0], self.name(index), channels)
 
 
 def check_dataset(dataset: Any) -> None:

@@ -25,7 +25,7 @@ BatchIndices = list[list[list[int]]]
 
 
 class Item(NamedTuple):
-    """A loaded sample: image float (C, h, w), target, original (height, width), position."""
+    """A loaded sample: network input, float (..., C, h, w), target, original (height, width), position."""
 
     image: Tensor
     target: Any
@@ -71,7 +71,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
         except Exception as error:  # a task's or a user's own code may raise any error
             cause = type_and_message(error)
             return Unreadable(f"{self.samples.name(index)}: cannot be prepared: {cause}")
-        return Item(image, target, (decoded.shape[0], decoded.shape[1]), index)
+        return Item(image, target, self.preprocess.inputs.size((1, *decoded.shape)), index)
 
     def _prepare(
         self, decoded: np.ndarray[Any, Any], target: Any, index: int, view: int
@@ -80,7 +80,7 @@ class SampleDataset(Dataset[Item | Unreadable]):
         if self.transform is None:
             return self.preprocess(pixels[None])[0], target
         with seeded(self.seed, "sample", index, view):
-            image, target = self.transform(tv_tensors.Image(pixels.permute(2, 0, 1)), target)
+            image, target = self.transform(augmentable(pixels), target)
         image = torch.as_tensor(image).as_subclass(Tensor)
         if tuple(image.shape[-2:]) != tuple(self.preprocess.config.size):
             raise DataError(
@@ -89,6 +89,13 @@ class SampleDataset(Dataset[Item | Unreadable]):
                 f"{self.preprocess.config.size}"
             )
         return self.preprocess.normalize(image[None])[0], target
+
+
+def augmentable(pixels: Tensor) -> tv_tensors.TVTensor:
+    """Wrap an image (H, W, C), or a clip (T, C, H, W), for torchvision's transforms."""
+    if pixels.ndim == 3:
+        return tv_tensors.Image(pixels.permute(2, 0, 1))
+    return tv_tensors.Video(pixels)
 
 
 class BatchLoader:

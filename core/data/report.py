@@ -49,6 +49,7 @@ class DataReport:
         widths: Minimum, median and maximum width in pixels.
         one_valued: Names of files whose pixels are all equal.
         dark: Names of images of 16 bits per value that are black, or nearly, in 8 bits.
+        kind: What the samples are, in the plural.
     """
 
     images: dict[str, int]
@@ -59,19 +60,21 @@ class DataReport:
     widths: tuple[int, int, int] = (0, 0, 0)
     one_valued: tuple[str, ...] = ()
     dark: tuple[str, ...] = ()
+    kind: str = "images"
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """One line for each issue that a user should know about before training."""
         lines = []
         if self.unreadable:
-            lines.append(count_and_name("unreadable images were dropped", self.unreadable))
+            lines.append(count_and_name(f"unreadable {self.kind} were dropped", self.unreadable))
         if self.leaked:
             pairs = tuple(f"{a} = {b}" for a, b in self.leaked)
-            lines.append(count_and_name("validation images are also in training", pairs))
+            lines.append(count_and_name(f"validation {self.kind} are also in training", pairs))
         if self.conflicting:
             pairs = tuple(f"{a} = {b}" for a, b in self.conflicting)
-            lines.append(count_and_name("identical training images have different targets", pairs))
+            what = f"identical training {self.kind} have different targets"
+            lines.append(count_and_name(what, pairs))
         if self.one_valued:
             lines.append(
                 count_and_name("images have the same value in all pixels", self.one_valued)
@@ -87,7 +90,7 @@ class DataReport:
     def counts(self) -> dict[str, Any]:
         """Return the numbers without the names, as JSON values, for a model card."""
         return {
-            **{f"{split} images": count for split, count in self.images.items()},
+            **{f"{split} {self.kind}": count for split, count in self.images.items()},
             "unreadable": len(self.unreadable),
             "identical in training and validation": len(self.leaked),
             "identical with different targets": len(self.conflicting),
@@ -96,12 +99,15 @@ class DataReport:
         }
 
 
-def make_report(checked: Mapping[str, tuple[Samples, Sequence[Finding]]]) -> DataReport:
+def make_report(
+    checked: Mapping[str, tuple[Samples, Sequence[Finding]]], kind: str = "images"
+) -> DataReport:
     """Summarize what was found.
 
     Args:
         checked: The samples that were checked and the finding on each, by split. Training images are
             compared with each other and with the validation images.
+        kind: What the samples are, in the plural.
 
     Returns:
         The report.
@@ -127,6 +133,7 @@ def make_report(checked: Mapping[str, tuple[Samples, Sequence[Finding]]]) -> Dat
         widths=_spread([f.width for f, _ in good]),
         one_valued=tuple(name for f, name in unusual if not is_dark(f.values)),
         dark=tuple(name for f, name in unusual if is_dark(f.values)),
+        kind=kind,
     )
 
 

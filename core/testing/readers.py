@@ -30,7 +30,7 @@ from visiongraft.testing.report import (
     require,
     trying,
 )
-from visiongraft.testing.tasks.data import expect_image, expect_same_samples
+from visiongraft.testing.tasks.data import expect_same_samples, expect_sample
 from visiongraft.testing.tasks.trial import IMAGES
 from visiongraft.testing.trials import NOISE, Trial, is_identifier, is_text, strange_data
 
@@ -126,7 +126,7 @@ def splits_are_found(trial: ReaderTrial) -> None:
 def images_load(trial: ReaderTrial) -> None:
     """Every sample has a name and can be loaded, with the same result from its encoded content."""
     for part, samples in trial.samples():
-        expect_image(samples, part, 3)
+        expect_sample(samples, part, 3)
         for i in range(len(samples)):
             words, see = f"to load image {i} of the {part} split", "data.samples.Samples.content"
             with trying(words) as loading:

@@ -50,10 +50,10 @@ def trial_logits(network: Network, user: str) -> Tensor:
         OptionError: The task has none.
     """
     info, modes = network.backbone.info, [(m, m.training) for m in network.modules()]
-    images = torch.zeros(2, info.in_channels, *info.preprocess.size)
+    shape = network.preprocess.inputs.blank(2, info.in_channels, info.preprocess.size)
     network.eval()
     with torch.no_grad(), preserved():
-        outputs = network.head(network.backbone(images))
+        outputs = network.head(network.backbone(torch.zeros(shape)))
     for module, mode in modes:
         module.training = mode
     return class_logits(network.task, outputs, user)

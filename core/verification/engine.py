@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from visiongraft.comparison import (
     without_extras,
 )
 from visiongraft.errors import ExportError, one_line
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.verification.summaries import describe_difference
 
 TOLERANCE = 1e-4  # relative to the largest reference value; float32 kernels differ by 1e-6 to 1e-5
@@ -32,7 +33,7 @@ MAX_NEAR_TIES = 3  # images of one comparison that may be near-ties
 NEAR_TIE_FRACTION = 10  # or one in so many images, if those are more
 _SIZES_NAMED = 20
 
-ImageBatch = NDArray[np.uint8]
+ImageBatch = NDArray[Any]  # raw samples: of images uint8 (N, H, W, C)
 RunBatch = Callable[[ImageBatch], Arrays]
 Compare = Callable[[Arrays, Arrays], Disagreement]
 
@@ -114,6 +115,7 @@ class Pair:
         tolerance: Largest relative difference, with no changed prediction; ``None`` accepts all
             finite results, for a lower precision that is held to a budget.
         extras: Names of the extra outputs, which the task's comparison does not know.
+        inputs: What both sides take.
     """
 
     reference: Reference
@@ -121,6 +123,7 @@ class Pair:
     measure: Compare
     tolerance: float | None = TOLERANCE
     extras: tuple[str, ...] = ()
+    inputs: Inputs = IMAGES
 
     def compare(self, images: ImageBatch) -> BatchOutcome:
         """Run both sides on one batch, uint8 (N, H, W, C), and compare the results."""
@@ -204,14 +207,15 @@ class RunningComparison:
             ExportError: One of the sides fails.
         """
         self.images += len(images) if count is None else count
-        reference = run_side(self.pair.reference.name, self.pair.reference.run, images)
-        candidate = run_side("the exported file", self.pair.candidate, images)
+        kind = self.pair.inputs
+        reference = run_side(self.pair.reference.name, self.pair.reference.run, images, kind)
+        candidate = run_side("the exported file", self.pair.candidate, images, kind)
         results = reference, candidate
         if ties_allowed and self.pair.equal_but_for_ties(reference, candidate):
             candidate = {**reference, **only_extras(candidate, self.pair.extras)}
         most = max(MAX_NEAR_TIES, self.images // NEAR_TIE_FRACTION) - self.near_ties
         outcome = self.pair.judge(images, (reference, candidate), most)
-        self._count(outcome, images.shape[1:3], positions, names)
+        self._count(outcome, kind.size(images.shape), positions, names)
         return results
 
     def result(self) -> Comparison:
@@ -242,7 +246,7 @@ class RunningComparison:
     def _count(
         self,
         outcome: BatchOutcome,
-        size: tuple[int, ...],
+        size: tuple[int, int],
         positions: Sequence[str],
         names: Sequence[str],
     ) -> None:
@@ -278,7 +282,7 @@ class RunningComparison:
             )
         counted = (
             f"{self.worst_change}; {difference}; {self.mismatches} changed predictions in "
-            f"{self.images} images"
+            f"{self.images} {self.pair.inputs.name}"
         )
         if self.mismatches or not math.isfinite(self.difference):
             return counted
@@ -314,8 +318,8 @@ def equal_but_for_ties(reference: Arrays, candidate: Arrays) -> bool:
     return False
 
 
-def run_side(side: str, run: RunBatch, images: ImageBatch) -> Arrays:
-    """Run one side on raw images, uint8 (N, H, W, C).
+def run_side(side: str, run: RunBatch, images: ImageBatch, inputs: Inputs = IMAGES) -> Arrays:
+    """Run one side on raw samples.
 
     Raises:
         ExportError: It fails; the message starts with ``side``.
@@ -323,7 +327,7 @@ def run_side(side: str, run: RunBatch, images: ImageBatch) -> Arrays:
     try:
         return run(images)
     except Exception as error:  # PyTorch's and the runtimes' exceptions have no common base
-        batch, height, width, _ = images.shape
+        height, width = inputs.size(images.shape)
         raise ExportError(
-            f"{side} fails on {batch} images of {height}x{width} pixels: {one_line(error)}"
+            f"{side} fails on {len(images)} {inputs.name} of {height}x{width} pixels: {one_line(error)}"
         ) from error

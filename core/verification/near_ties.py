@@ -23,6 +23,7 @@ from visiongraft.verification.engine import MAX_NEAR_TIES, of_image
 
 LEVELS = (0.0002, 0.002, 0.02)  # of 255; two resizes of an image may differ by the last
 DRAWS = 8  # for each of them
+VALUES = 64  # of these levels are as much as one in a latent, whose values are not of 255
 
 Decode = Callable[[Tensor], Arrays]
 
@@ -96,7 +97,8 @@ def decode_nearby(
     random = torch.Generator().manual_seed(0)
 
     def change(level: float, _module: Any, _inputs: Any, prepared: Tensor) -> Tensor:
-        return prepared + level * (2 * torch.rand(prepared.shape, generator=random) - 1) / scale
+        noise = level * (2 * torch.rand(prepared.shape, generator=random) - 1)
+        return prepared + noise / (scale if graph.preprocess.inputs.has_size else VALUES)
 
     for level in levels:
         for _ in range(draws):

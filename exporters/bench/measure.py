@@ -239,11 +239,12 @@ def _torch_subjects(
 
     graph = load(model).inference_graph()
     compiled: Any = torch.compile(graph, dynamic=False)
-    channels = len(graph.preprocess.config.mean)
+    channels, inputs = len(graph.preprocess.config.mean), graph.preprocess.inputs
 
     def subject(name: str, run: Callable[..., object]) -> _Subject:
         def prepare(batch: int) -> Callable[[], object]:
-            return partial(torch.inference_mode()(run), torch.tensor(images.raw(batch, channels)))
+            raw = torch.from_numpy(inputs.from_images(images.raw(batch, channels)))
+            return partial(torch.inference_mode()(run), raw)
 
         return _Subject(name, "cpu", "fp32", None, prepare)
 

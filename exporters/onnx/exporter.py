@@ -11,7 +11,7 @@ import onnx
 from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError, one_line
 from visiongraft.exporter import Exporter
-from visiongraft.exporters.float_graph import FloatGraph
+from visiongraft.exporters.float_graph import float_graph
 from visiongraft.exporters.metadata import as_texts, backbone_facts
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
@@ -19,7 +19,7 @@ from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
 from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
-from visiongraft.exporters.options import parse_options
+from visiongraft.exporters.options import parse_options, refuse_size
 from visiongraft.exporters.runtime.description import (
     CERTIFICATE,
     metadata_sha256,
@@ -77,9 +77,10 @@ class OnnxExporter(Exporter):
         if chosen.triton is not None:
             model_folder(path, chosen.triton)  # refuses what cannot be one, before the long work
         graph = model.inference_graph(chosen.extra_outputs)
+        refuse_size(chosen.size, graph.preprocess.inputs)
         chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
-            graph = FloatGraph(graph)
+            graph = float_graph(graph)
         refuse_unprovable(chosen, samples)
         with written_aside(path) as temporary:
             draft = _Draft(temporary, model, graph, samples, chosen)
@@ -127,9 +128,10 @@ class _Draft:
             onnx.checker.check_model(str(self.file), full_check=True)
         except Exception as error:  # the checker's exceptions share no base
             raise ExportError(f"the exported file is not valid ONNX: {one_line(error)}") from error
-        config = None if self.graph.takes_prepared else self.graph.preprocess.config
-        fixed = self.options.size is not None or config is None
-        check_model(onnx.load(self.file), config, size_is_fixed=fixed, opset=opset)
+        inputs, config = self.graph.preprocess.inputs, self.graph.preprocess.config
+        resizes = inputs.has_size and not self.graph.takes_prepared
+        fixed = self.options.size is not None or not resizes
+        check_model(onnx.load(self.file), config if resizes else None, fixed, opset, inputs)
 
     def prove(self, budget: float | None = None) -> Findings:
         """Compare the content with PyTorch."""

@@ -9,13 +9,13 @@ import torch
 
 from visiongraft.errors import ExportError
 from visiongraft.exporters.runtime.onnx_file import MAX_IR_VERSION
-from visiongraft.exporters.tracing import example_images, silenced, untraceable
+from visiongraft.exporters.tracing import example_batch, silenced, untraceable
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import PreprocessConfig
 
 EXPORTER = "onnx"
 OPSET = 18  # the widest support; the antialiased resize needs it
-_AXES = {0: "batch", 1: "height", 2: "width"}
 
 
 def trace(
@@ -34,19 +34,21 @@ def trace(
         opset: Version of the operator set.
 
     Returns:
-        A model with the input ``images``, uint8 (N, H, W, C), or of a ``FloatGraph``, float32 (N, C,
-        height, width) and, where the task's decoding reads them, ``sizes``. It has one output for
+        A model with the raw input of the task, such as ``images``, uint8 (N, H, W, C), or of a
+        ``FloatGraph`` float32 (N, C, height, width) and, where the task's decoding reads them,
+        ``sizes``. It has one output for
         each of the task's decoded results, in their order, and holds no stack traces and no paths.
 
     Raises:
         ExportError: PyTorch cannot trace it, or made something else than requested.
     """
-    inputs = graph.inputs(example_images(graph.preprocess.config, size))
+    kind = graph.preprocess.inputs
+    inputs = graph.inputs(example_batch(graph.preprocess, size))
     if outputs is None:
         with torch.no_grad():
             outputs = list(graph(*inputs.values()))  # the exporter keeps this order
-    axes = {0: _AXES[0]}
-    raw = _AXES if size is None and not graph.takes_prepared else axes
+    axes = kind.axes(fixed_size=True)
+    raw = kind.axes(fixed_size=size is not None or graph.takes_prepared)
     failure: Exception | None = None
     with silenced():
         try:
@@ -76,6 +78,7 @@ def check_model(
     config: PreprocessConfig | None,
     size_is_fixed: bool,
     opset: int = OPSET,
+    inputs: Inputs = IMAGES,
 ) -> None:
     """Check what every traced model must fulfill, whatever its options.
 
@@ -84,6 +87,7 @@ def check_model(
         config: The preprocessing that it must hold, if any.
         size_is_fixed: Whether height and width may be constants.
         opset: The requested version of the operator set.
+        inputs: What it takes.
 
     Raises:
         ExportError: Something differs.
@@ -94,7 +98,7 @@ def check_model(
     if model.ir_version > MAX_IR_VERSION:
         raise ExportError(f"the exporter wrote IR version {model.ir_version}, not {MAX_IR_VERSION}")
     dims = model.graph.input[0].type.tensor_type.shape.dim
-    fixed = [name for axis, name in _AXES.items() if not dims[axis].dim_param]
+    fixed = [name for axis, name in inputs.axes().items() if not dims[axis].dim_param]
     if fixed and (not size_is_fixed or "batch" in fixed):
         raise ExportError(
             f"the exporter fixed the input's {', '.join(fixed)}, which must stay dynamic"

@@ -8,11 +8,10 @@ import onnx
 import onnxruntime
 
 from visiongraft.exporters.float_graph import SIZES
-from visiongraft.exporters.metadata import describe_model, file_versions, image_input, named_input
+from visiongraft.exporters.metadata import describe_model, file_versions, named_input, raw_input
 from visiongraft.exporters.onnx.options import ExportOptions
 
 if TYPE_CHECKING:
-    from visiongraft.backbone import BackboneInfo
     from visiongraft.model import TransferModel
 
 
@@ -29,20 +28,23 @@ def describe(
     Returns:
         The result of ``describe_model``, and ``opset``.
     """
-    taken = _input(model.backbone_info, exported, options)
+    taken = _input(model, exported, options)
     outputs = [_output(output) for output in exported.graph.output]
     extras = options.extra_outputs
     described = describe_model(model, taken, outputs, versions(), options.precision, extras)
     return {**described, "opset": exported.opset_import[0].version}
 
 
-def _input(info: BackboneInfo, exported: onnx.ModelProto, options: ExportOptions) -> dict[str, Any]:
+def _input(
+    model: TransferModel, exported: onnx.ModelProto, options: ExportOptions
+) -> dict[str, Any]:
+    info, inputs = model.backbone_info, model.task.inputs
     if options.input != "float":
-        return image_input(info, options.size)
+        return raw_input(inputs, info, options.size)
     height, width = options.size or info.preprocess.size
     sizes = any(entry.name == SIZES for entry in exported.graph.input)
     return {
-        **named_input(info),
+        **named_input(inputs, info),
         "kind": "float",
         "dtype": "float32",
         "layout": "NCHW",

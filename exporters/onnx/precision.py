@@ -243,7 +243,10 @@ class _Trial:
         assert draft.samples is not None
         self.graph, self.task = draft.graph, draft.graph.task
         self.real = RealImages(
-            draft.samples, len(self.graph.preprocess.config.mean), draft.options.size
+            draft.samples,
+            len(self.graph.preprocess.config.mean),
+            draft.options.size,
+            self.graph.preprocess.inputs,
         )
         self.inputs = {entry.name for entry in exact.graph.input}
         self.exact = exact

@@ -12,9 +12,9 @@ from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
     file_versions,
-    image_input,
+    raw_input,
 )
-from visiongraft.exporters.options import ExporterOptions, parse_options
+from visiongraft.exporters.options import ExporterOptions, parse_options, refuse_size
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
 from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
@@ -62,13 +62,15 @@ class Pt2Exporter(Exporter):
         """
         chosen = parse_options(ExporterOptions, EXPORTER, options)
         graph = model.inference_graph(chosen.extra_outputs)
+        refuse_size(chosen.size, graph.preprocess.inputs)
         versions = file_versions("torch", "torchvision")
         with written_aside(path) as temporary:
 
             def attempt(size: tuple[int, int] | None) -> Findings:
                 program = trace(graph, size)
-                taken = image_input(model.backbone_info, size)
-                outputs, extras = outputs_of(program), chosen.extra_outputs
+                inputs, extras = graph.preprocess.inputs, chosen.extra_outputs
+                taken = raw_input(inputs, model.backbone_info, size)
+                outputs = outputs_of(program, inputs)
                 described = describe_model(model, taken, outputs, versions, extras=extras)
                 temporary.write_bytes(b"")
                 append(temporary, serialized(program, described))

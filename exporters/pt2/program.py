@@ -12,11 +12,11 @@ from torch.fx.experimental.symbolic_shapes import free_symbols
 
 from visiongraft.errors import ExportError, name_some
 from visiongraft.exporters.pt2.safety import LIBRARIES
-from visiongraft.exporters.tracing import example_images, silenced, untraceable
+from visiongraft.exporters.tracing import example_batch, silenced, untraceable
+from visiongraft.inputs import Inputs
 from visiongraft.network import InferenceGraph
 
 EXPORTER = "pt2"
-_AXES = ("batch", "height", "width")
 
 
 def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> ExportedProgram:
@@ -27,15 +27,15 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> Exporte
         size: Fixed height and width of the images in pixels; any size if ``None``.
 
     Returns:
-        A program that takes ``images``, uint8 (N, H, W, C), and returns the task's decoded results by
-        name. It holds no example, no stack traces, and no conditions that tracing found: those are
+        A program that takes a raw batch, of images uint8 (N, H, W, C), and returns the task's decoded
+        results by name. It holds no example, no stack traces, and no conditions that tracing found: those are
         Python code, and stricter than the program, which is proved at many sizes anyway.
 
     Raises:
         ExportError: PyTorch cannot trace it, or it has operators of its own.
     """
-    images = example_images(graph.preprocess.config, size)
-    free = (0, 1, 2) if size is None else (0,)
+    images = example_batch(graph.preprocess, size)
+    free = graph.preprocess.inputs.axes(fixed_size=size is not None)
     failure: Exception | None = None
     with silenced(), torch.no_grad(), _sizes_of_one():
         for strict in (False, True):  # len() of a tensor fixes the batch for the first alone
@@ -58,19 +58,20 @@ def trace(graph: InferenceGraph, size: tuple[int, int] | None = None) -> Exporte
     return _strip(program)
 
 
-def outputs_of(program: ExportedProgram) -> list[dict[str, Any]]:
+def outputs_of(program: ExportedProgram, inputs: Inputs) -> list[dict[str, Any]]:
     """Describe the results of a program: name, dtype, shape.
 
     Args:
         program: The result of ``trace``.
+        inputs: What it takes.
 
     Returns:
         One entry each, in order; sizes that vary as texts.
     """
     signature = program.graph_signature
     values = {node.name: node.meta.get("val") for node in program.graph.nodes}
-    axes = zip(values[signature.user_inputs[0]].shape, _AXES, strict=False)
-    known = {str(side): name for side, name in axes}
+    shape = values[signature.user_inputs[0]].shape
+    known = {str(shape[axis]): name for axis, name in inputs.axes().items()}
     names = program.call_spec.out_spec.context
     found = []
     for name, node in zip(names, signature.user_outputs, strict=True):

@@ -13,14 +13,15 @@ import numpy as np
 
 from visiongraft.errors import ArtifactError
 from visiongraft.exporters.runtime.task_record import FUNCTIONS, is_record
+from visiongraft.inputs import IMAGES, Inputs, described_inputs
 from visiongraft.options import is_number
 
 FORMAT = 2  # version of the layout of the metadata and of the certificate
 CERTIFICATE = "certificate"  # its key in the metadata
 EXTRA = "extra"  # marks the outputs that the user requested besides the task's results
 OWN_KEYS = {"task", "task_options", "input"}  # that tell this package's files from those of others
-_DTYPES = {"uint8": ("uint8",), "float": ("float32", "float16")}  # by kind, the usual one first
-_LAYOUTS = {"uint8": "NHWC", "float": "NCHW"}
+_DTYPES = {"float": ("float32", "float16")}  # of preprocessed images, the usual one first
+_PREPARED = "NCHW"  # their layout
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class InputSpec:
 
     Attributes:
         name: Its name in the graph.
-        kind: ``"uint8"`` for raw images (N, H, W, C), or ``"float"`` for preprocessed ones
-            (N, C, H, W).
+        kind: ``"uint8"`` for raw images (N, H, W, C) or clips (N, T, C, H, W), or ``"float"`` for
+            preprocessed images (N, C, H, W).
         dtype: Type of its values.
         channels: How many.
         height: The only height that it takes, in pixels; ``None`` for any.
         width: The only width, likewise.
         sizes: Name of a second input, int64 (N, 2): original height and width of each preprocessed
             image in pixels; ``None`` without one.
+        inputs: What its raw samples are.
     """
 
     name: str
@@ -46,6 +48,7 @@ class InputSpec:
     height: int | None
     width: int | None
     sizes: str | None = None
+    inputs: Inputs = IMAGES
 
     @property
     def names(self) -> list[str]:
@@ -54,15 +57,17 @@ class InputSpec:
 
     def accepts(self, images: Any) -> bool:
         """Check whether an object is an array that the file takes."""
-        if not isinstance(images, np.ndarray) or images.dtype != self.dtype or images.ndim != 4:
-            return False
         required = self.shape(None, None, None)
-        return 0 not in images.shape and all(
+        if not isinstance(images, np.ndarray) or images.dtype != self.dtype:
+            return False
+        if images.ndim != len(required) or 0 in images.shape:
+            return False
+        return all(
             size in (None, given) for size, given in zip(required, images.shape, strict=True)
         )
 
     def __str__(self) -> str:
-        shape = ", ".join(str(size) for size in self.shape("images", "any", "any"))
+        shape = ", ".join(str(size) for size in self.shape(self.inputs.name, "any", "any"))
         return f"{self.dtype} ({shape})"
 
     def shape(self, count: Any, height: Any, width: Any) -> tuple[Any, ...]:
@@ -70,7 +75,7 @@ class InputSpec:
         size = (self.height or height, self.width or width)
         if self.kind == "float":
             return (count, self.channels, *size)
-        return (count, *size, self.channels)
+        return self.inputs.shape(count, self.channels, *size)
 
 
 def read_description(path: Path, properties: Mapping[str, str]) -> tuple[dict[str, Any], InputSpec]:
@@ -216,17 +221,19 @@ def _input(entry: Any) -> InputSpec | None:
     if not isinstance(entry, dict):
         return None
     name, channels, kind = entry.get("name"), entry.get("channels"), entry.get("kind", "uint8")
-    if not isinstance(name, str) or not isinstance(kind, str) or kind not in _DTYPES:
-        return None
-    dtype = entry.get("dtype", _DTYPES[kind][0])
-    layout = entry.get("layout", _LAYOUTS[kind])
     sizes, second = (entry.get("height"), entry.get("width")), entry.get("sizes")
-    fits = dtype in _DTYPES[kind] and layout == _LAYOUTS[kind]
-    if not fits or not _is_size(channels) or not all(s is None or _is_size(s) for s in sizes):
+    if not isinstance(name, str) or not _is_size(channels):
         return None
-    if second is not None and (kind == "uint8" or not isinstance(second, str)):
+    if not all(side is None or _is_size(side) for side in sizes):
         return None
-    return InputSpec(name, kind, dtype, channels, *sizes, second)
+    if kind == "float":
+        dtype, layout = entry.get("dtype", _DTYPES[kind][0]), entry.get("layout", _PREPARED)
+        fits = dtype in _DTYPES[kind] and layout == _PREPARED and isinstance(second, str | None)
+        return InputSpec(name, kind, dtype, channels, *sizes, second) if fits else None
+    inputs = described_inputs(entry)
+    if inputs is None or entry.get("dtype", inputs.dtype) != inputs.dtype or kind != inputs.dtype:
+        return None
+    return InputSpec(name, kind, kind, channels, *sizes, inputs=inputs) if second is None else None
 
 
 def _is_size(value: Any) -> TypeGuard[int]:

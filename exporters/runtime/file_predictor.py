@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.comparison import without_extras
-from visiongraft.data.images import each_image, image_array, image_name
+from visiongraft.data.images import image_name
 from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError
 from visiongraft.exporters.runtime.description import InputSpec, extra_outputs_of
 from visiongraft.exporters.runtime.grouping import grouped
@@ -100,7 +100,8 @@ class FilePredictor(ABC):
         Args:
             images: As for a model's ``predict``: paths, PIL images, arrays (H, W, C), tensors
                 (C, H, W), also mixed; or a single one; or a folder, whose images are sorted by
-                path; or a dataset.
+                path; or a dataset. A file of clips takes videos, folders of frames and clips in
+                memory.
             batch_size: Number of images that run at a time. Twice as many are in memory at most; of
                 images of several sizes nine times as many, if all but two batches are within 500 MB.
             save: Folder for images with the predictions drawn on them, as
@@ -119,7 +120,7 @@ class FilePredictor(ABC):
         """
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
-        if self.input.kind != "uint8":
+        if self.input.kind == "float":
             raise OptionError(
                 f"{self.path} is a network without preprocessing, which takes {self.input}; pass "
                 "such arrays to run(), or export with input='uint8' to predict images"
@@ -129,7 +130,8 @@ class FilePredictor(ABC):
         )  # one that does not belong to the file is refused first
         draw = None if save is None else self._drawing(Path(save))
         results: dict[int, Any] = {}
-        decoded = decoded_ahead(enumerate(each_image(images)), self._read, batch_size)
+        given = enumerate(self.input.inputs.each(images))
+        decoded = decoded_ahead(given, self._read, batch_size)
         try:
             for group in grouped(decoded, batch_size):
                 found = self.run(np.stack([image.pixels for image in group]))
@@ -161,13 +163,13 @@ class FilePredictor(ABC):
             for _ in range(runs):
                 self.run(images)
 
-    def _read(self, numbered: tuple[int, Any]) -> tuple[str, NDArray[np.uint8]]:
-        """Return the name of one image, and its pixels as uint8 (H, W, channels)."""
+    def _read(self, numbered: tuple[int, Any]) -> tuple[str, NDArray[Any]]:
+        """Return the name of one image, or sample of another kind, and its raw array."""
         position, image = numbered
-        name = image_name(image, position)
-        image = image_array(image, name, self.input.channels)
+        name, inputs = image_name(image, position), self.input.inputs
+        image = inputs.array(image, name, self.input.channels)
         if not self.input.accepts(image[None]):
-            height, width = image.shape[:2]
+            height, width = inputs.size((1, *image.shape))
             raise DataError(
                 f"{name} has {height}x{width} pixels, but {self.path} takes "
                 f"{self.input.height}x{self.input.width} only; resize it first, or export "
@@ -193,7 +195,7 @@ class FilePredictor(ABC):
     def _to_predictions(self) -> Callable[..., Any] | None:
         return recorded_function(self.path, self.metadata, PREDICTIONS)
 
-    def _drawing(self, folder: Path) -> Callable[[int, str, NDArray[np.uint8], Any], None] | None:
+    def _drawing(self, folder: Path) -> Callable[[int, str, NDArray[Any], Any], None] | None:
         """Return a function that draws one prediction and writes it into a folder."""
         try:
             draw = recorded_function(self.path, self.metadata, DRAWINGS)
@@ -207,11 +209,13 @@ class FilePredictor(ABC):
             raise OptionError(f"images of {self.input.channels} channels cannot be drawn on")
         folder.mkdir(parents=True, exist_ok=True)
 
-        def write(position: int, name: str, image: NDArray[np.uint8], prediction: Any) -> None:
-            canvas = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+        def write(position: int, name: str, sample: NDArray[Any], prediction: Any) -> None:
+            image = self.input.inputs.shown(sample)
             name = numbered(position, name)
-            drawn = draw(canvas.convert("RGB"), prediction).convert("RGB")
-            drawn.save(folder / f"{name}.jpg", quality=90)
+            if image is not None:
+                canvas = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
+                drawn = draw(canvas.convert("RGB"), prediction).convert("RGB")
+                drawn.save(folder / f"{name}.jpg", quality=90)
             write_prediction_files(folder, name, prediction)
 
         return write

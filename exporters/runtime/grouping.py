@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
 WINDOW = 8  # batches of images that wait for others of their size
@@ -18,17 +17,15 @@ class NamedImage(NamedTuple):
     Attributes:
         position: Its position.
         name: Its name.
-        pixels: uint8 (H, W, C).
+        pixels: Its raw array, of an image uint8 (H, W, C).
     """
 
     position: int
     name: str
-    pixels: NDArray[np.uint8]
+    pixels: NDArray[Any]
 
 
-def grouped(
-    images: Iterable[tuple[str, NDArray[np.uint8]]], size: int
-) -> Iterator[list[NamedImage]]:
+def grouped(images: Iterable[tuple[str, NDArray[Any]]], size: int) -> Iterator[list[NamedImage]]:
     """Group images by shape, looking a few batches ahead.
 
     A group is complete as soon as it has ``size`` images. If too many images wait for others of their

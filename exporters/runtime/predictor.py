@@ -136,7 +136,7 @@ class Predictor(FilePredictor):
         feed = {self.input.name: np.ascontiguousarray(images)}
         if self.input.sizes is not None:
             feed[self.input.sizes] = _sizes(images, sizes)
-        elif sizes is not None and self.input.kind == "uint8":
+        elif sizes is not None and self.input.kind != "float":
             raise DataError(f"{self.path} derives sizes from its images; omit them")
         bound, options = self._bound, onnxruntime.RunOptions()
         options.log_severity_level = FATAL  # what it would print, its exceptions say as well

@@ -18,7 +18,8 @@ from visiongraft.exporters.verification.certified_results import (
     MOST,
     relative_change,
 )
-from visiongraft.exporters.verification.seeded_images import SeededImage, flipped
+from visiongraft.exporters.verification.seeded_images import SeededImage, flipped, raw_batch
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.verification.engine import (
     MAX_NEAR_TIES,
     NEAR_TIE_FRACTION,
@@ -95,7 +96,11 @@ class _Image:
 
 
 def compare_certified(
-    run: RunBatch, certified: Sequence[CertifiedImage], channels: int, tolerance: float = MOST
+    run: RunBatch,
+    certified: Sequence[CertifiedImage],
+    channels: int,
+    tolerance: float = MOST,
+    inputs: Inputs = IMAGES,
 ) -> CertifiedComparison:
     """Compare the results of a file with those that its certificate holds.
 
@@ -108,6 +113,7 @@ def compare_certified(
         channels: Number of the images' channels.
         tolerance: Largest accepted difference where the certified one is larger: a lower precision
             rounds in the same way as at export where the runtime and the processor are the same.
+        inputs: What the file takes.
 
     Returns:
         The comparison.
@@ -118,7 +124,7 @@ def compare_certified(
     for _, group in groupby(certified, key=lambda entry: entry.batch):
         entries = list(group)
         images = [SeededImage(e.kind, e.seed, e.height, e.width) for e in entries]
-        pixels = np.stack([image.pixels(channels) for image in images])
+        pixels = raw_batch(images, channels, inputs)
         largest = max(largest, len(images))
         found = run(pixels)
         for i, (image, entry) in enumerate(zip(images, entries, strict=True)):

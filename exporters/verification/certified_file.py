@@ -63,7 +63,7 @@ class CertifiedFile:
         self.exact = not _is_lower(self.certificate)
         self.certified = _certified(path, self.certificate)
         self._run: Callable[[NDArray[np.uint8]], Arrays] = (
-            self.opened.run if self.input.kind == "uint8" else self._prepared_run()
+            self._prepared_run() if self.input.kind == "float" else self.opened.run
         )
 
     @property

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from visiongraft.certificate import CertifiedImage
 from visiongraft.comparison import Arrays
 from visiongraft.errors import ExportError
-from visiongraft.exporters.verification.seeded_images import KINDS, SeededImage, flipped
+from visiongraft.exporters.verification.seeded_images import KINDS, SeededImage, flipped, raw_batch
 from visiongraft.exporters.verification.trial_images import PLAIN
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.verification.engine import (
     TOLERANCE,
     ImageBatch,
@@ -103,6 +104,7 @@ def certified_results(
     batches: Iterable[Sequence[SeededImage]],
     channels: int,
     trusted: Trusted | None,
+    inputs: Inputs = IMAGES,
 ) -> tuple[CertifiedImage, ...]:
     """Record the results of a file.
 
@@ -112,6 +114,7 @@ def certified_results(
         channels: Number of their channels.
         trusted: PyTorch, which the results have to agree with; ``None`` for a lower precision,
             whose own results for nearly the same images tell how stable they are.
+        inputs: What the file takes, which is made of the images.
 
     Returns:
         One entry per image.
@@ -121,7 +124,7 @@ def certified_results(
     """
     made: list[tuple[SeededImage, int, dict[str, _Trial]]] = []
     for number, images in enumerate(batches):
-        pixels = np.stack([image.pixels(channels) for image in images])
+        pixels = raw_batch(images, channels, inputs)
         found = run(pixels)
         if trusted is None:
             others = [run(flipped(pixels, FLIPPED, seed)) for seed in range(_TRIALS)]

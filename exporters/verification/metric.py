@@ -38,7 +38,7 @@ class HeadlineMeter:
     def add(self, image: RealImage, decoded: Arrays) -> None:
         """Add the results of a file for one image."""
         decoded = without_extras(decoded, self.extras)
-        taken, original = image.pixels.shape[:2], image.original.shape[:2]
+        taken, original = image.sizes
         if self.map_size is not None and self.task.full_resolution_outputs:
             decoded = at_size(decoded, self.map_size, taken)
         if taken != original:

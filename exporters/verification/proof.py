@@ -133,11 +133,12 @@ def verify(
     tolerance = TOLERANCE if budget is None else None
     extras = tuple(graph.extra_outputs)
     compare = task.export_support().compare
-    pair = Pair(TorchReference(graph), run, compare, tolerance, extras)
+    inputs = graph.preprocess.inputs
+    pair = Pair(TorchReference(graph), run, compare, tolerance, extras, inputs)
     trials = Trials(pair, config.size, len(config.mean), size)
     real = None
     if samples is not None and len(samples):
-        real = RealImages(samples, len(config.mean), size)
+        real = RealImages(samples, len(config.mean), size, inputs)
     comparisons: list[Comparison] = []
     if real is not None:
         comparisons += [trials.in_batches(real, batch, MAX_IN_BATCHES) for batch in batches]
@@ -178,8 +179,8 @@ def _certified(
         whole=config.resize == "pad" or bool(graph.task.full_resolution_outputs),
     )
     reference = TorchReference(graph) if pair.tolerance is not None else None
-    run = partial(run_side, "the exported file", pair.candidate)
-    return certified_results(run, images, len(config.mean), reference)
+    run = partial(run_side, "the exported file", pair.candidate, inputs=pair.inputs)
+    return certified_results(run, images, len(config.mean), reference, pair.inputs)
 
 
 def _compare_single(

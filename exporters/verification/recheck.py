@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 
 from visiongraft.certificate import Comparison
 from visiongraft.comparison import compare_arrays
-from visiongraft.data.listing import list_images
-from visiongraft.data.samples import FileSamples, Samples
+from visiongraft.data.samples import Samples
 from visiongraft.errors import (
     DataError,
     ExportError,
@@ -39,6 +38,7 @@ from visiongraft.exporters.verification.trial_images import (
     RealImages,
 )
 from visiongraft.exporters.verification.trials import Trials
+from visiongraft.inputs.samples import InputSamples
 from visiongraft.verification.engine import TOLERANCE, Compare, Pair, SingleImages
 
 if TYPE_CHECKING:
@@ -169,10 +169,7 @@ def _samples(
         raise DataError(
             f"{data} is not a folder; without the task's plugin, pass a folder of images"
         )
-    paths = list_images(Path(data))
-    if not paths:
-        raise DataError(f"{data} contains no images")
-    return FileSamples(paths, [None] * len(paths))
+    return InputSamples.of(Path(data), file.input.inputs)
 
 
 def _content(file: CertifiedFile) -> FileCheck:
@@ -225,7 +222,8 @@ def _certified(file: CertifiedFile) -> FileCheck:
         return FileCheck(name, None, f"not compared: {_OLDER}")
     try:
         most = TOLERANCE if file.same_kernels else MOST
-        found = compare_certified(file.run, file.certified, file.input.channels, most)
+        spec = file.input
+        found = compare_certified(file.run, file.certified, spec.channels, most, spec.inputs)
     except ExportError as error:
         return FileCheck(name, False, str(error))
     if found.problem:
@@ -277,7 +275,8 @@ def _names(file: CertifiedFile, task: Task | None, absent: str) -> FileCheck:
 
 def _trials(file: CertifiedFile, measure: Compare, tolerance: float | None) -> Trials:
     """Compare the file in batches with itself on single images."""
-    pair = Pair(SingleImages(file.run), file.run, measure, tolerance, file.extras)
+    single = SingleImages(file.run)
+    pair = Pair(single, file.run, measure, tolerance, file.extras, file.input.inputs)
     return Trials(pair, file.network_size, file.input.channels, file.fixed_size)
 
 
@@ -294,7 +293,7 @@ def _batches(file: CertifiedFile, measure: Compare, samples: Samples | None) -> 
     """Check whether images get the same results alone and in batches, at several sizes."""
     trials = _trials(file, measure, file.certificate["tolerance"])
     if samples is not None:
-        real = RealImages(samples, file.input.channels, file.fixed_size)
+        real = RealImages(samples, file.input.channels, file.fixed_size, file.input.inputs)
         found = (trials.in_batches(real, batch, IN_BATCHES) for batch in BATCHES)
         yield _same_alone(file, "real images", found)
     yield _same_alone(file, "random images", (trials.on_random(batch) for batch in BATCHES))
@@ -314,7 +313,7 @@ def _same_alone(file: CertifiedFile, name: str, comparisons: Iterator[Comparison
 
 def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileCheck, float | None]:
     """Measure the file, and judge it if the images are those of the certificate."""
-    real = RealImages(samples, file.input.channels, file.fixed_size)
+    real = RealImages(samples, file.input.channels, file.fixed_size, file.input.inputs)
     digest, meter, count = ImageHash(), HeadlineMeter(task, samples, file.map_size, file.extras), 0
     try:
         for image in real.load(real.indices(MAX_SINGLE)):

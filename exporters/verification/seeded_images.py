@@ -5,19 +5,22 @@ Their pixels are computed with integers and with a random stream that numpy neve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.data.nearest import Size
 from visiongraft.exporters.verification.trial_images import PLAIN, sizes_around
+from visiongraft.inputs import Inputs
 
 LARGE = 2101  # pixels of the longest side that is tried
 MANY = 12  # images of the largest batch
 _EACH = 4  # images of each size
 _SHAPES = 6
+_STEP = np.float32(1 / 128)
 
 
 @dataclass(frozen=True)
@@ -84,11 +87,16 @@ def seeded_images(
         yield some(1, (height if whole else LARGE // 2, LARGE))
 
 
-def flipped(images: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint8]:
-    """Change some values of images by one.
+def raw_batch(images: Sequence[SeededImage], channels: int, inputs: Inputs) -> NDArray[Any]:
+    """Make what a file takes of images of one size."""
+    return inputs.from_images(np.stack([image.pixels(channels) for image in images]))
+
+
+def flipped(images: NDArray[Any], count: int, seed: int) -> NDArray[Any]:
+    """Change some values of images by one, and those of latents, which are floats, by a little.
 
     Args:
-        images: uint8 (N, H, W, C).
+        images: A raw batch.
         count: Number of values of each image that change.
         seed: Of the choice.
 
@@ -97,9 +105,10 @@ def flipped(images: NDArray[np.uint8], count: int, seed: int) -> NDArray[np.uint
     """
     random = np.random.RandomState(seed)
     changed = images.reshape(len(images), -1).copy()
+    step, middle = (1, 128) if images.dtype == np.uint8 else (_STEP, 0)
     for image in changed:
         chosen = random.randint(0, image.size, count)
-        image[chosen] = np.where(image[chosen] < 128, image[chosen] + 1, image[chosen] - 1)
+        image[chosen] = np.where(image[chosen] < middle, image[chosen] + step, image[chosen] - step)
     return changed.reshape(images.shape)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError
+from visiongraft.inputs import IMAGES, Inputs
 
 BATCHES = (3, 8)  # sizes of the batches that are tried
 MAX_SINGLE = 1000
@@ -24,8 +27,8 @@ class ImageHash:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
 
-    def add(self, image: Image) -> None:
-        """Add one image."""
+    def add(self, image: NDArray[Any]) -> None:
+        """Add one image, or a raw sample of another kind."""
         self._digest.update(repr(image.shape).encode() + image.tobytes())
 
     def hexdigest(self) -> str:
@@ -40,19 +43,27 @@ class RealImage:
     Attributes:
         index: Position among the samples.
         name: Name in messages.
-        original: uint8 (H, W, C), as decoded.
+        original: A raw sample, of an image uint8 (H, W, C), as decoded.
         pixels: The same at the size that the file takes.
+        inputs: What it is.
     """
 
     index: int
     name: str
-    original: Image
-    pixels: Image
+    original: NDArray[Any]
+    pixels: NDArray[Any]
+    inputs: Inputs = IMAGES
 
     @property
     def position(self) -> str:
         """Return the name for the certificate, which must not reveal file names."""
         return f"image {self.index}"
+
+    @property
+    def sizes(self) -> tuple[Size, Size]:
+        """Height and width of ``pixels`` and of ``original``."""
+        taken, original = (self.inputs.size((1, *a.shape)) for a in (self.pixels, self.original))
+        return taken, original
 
 
 class RealImages:
@@ -62,10 +73,14 @@ class RealImages:
         samples: The samples.
         channels: Channels to decode to.
         size: Height and width that images are resized to, or ``None``.
+        inputs: What the samples are.
     """
 
-    def __init__(self, samples: Samples, channels: int, size: tuple[int, int] | None) -> None:
+    def __init__(
+        self, samples: Samples, channels: int, size: Size | None, inputs: Inputs = IMAGES
+    ) -> None:
         self.samples = samples
+        self.inputs = inputs
         self.channels = channels
         self.size = size
         self.unreadable: dict[int, str] = {}
@@ -94,11 +109,16 @@ class RealImages:
                 self.unreadable[index] = str(error)
                 continue
             readable += 1
-            pixels = image if self.size is None else resized(image, self.size)
-            yield RealImage(index, self.samples.name(index), image, pixels)
+            pixels = image if self.size is None else self._resized(image, self.size)
+            yield RealImage(index, self.samples.name(index), image, pixels, self.inputs)
         if not readable:
             first = next(iter(self.unreadable.values()))
-            raise DataError(f"none of {len(indices)} images to verify on can be read: {first}")
+            kind = self.inputs.name
+            raise DataError(f"none of {len(indices)} {kind} to verify on can be read: {first}")
+
+    def _resized(self, sample: NDArray[Any], size: Size) -> NDArray[Any]:
+        images = self.inputs.split(sample)
+        return self.inputs.join([resized(image, size) for image in images])
 
     def warnings(self) -> tuple[str, ...]:
         """Return one line on each thing that was left out or changed."""
@@ -157,21 +177,19 @@ def plain_images(height: int, width: int, channels: int) -> NDArray[np.uint8]:
     return np.tile(values[:, None, None, None], (1, height, width, channels))
 
 
-def stack_common(images: Sequence[Image]) -> NDArray[np.uint8]:
+def stack_common(samples: Sequence[NDArray[Any]], inputs: Inputs = IMAGES) -> NDArray[Any]:
     """Stack the central parts of images, as large as the smallest height and width.
 
     Args:
-        images: uint8 (H, W, C).
+        samples: Raw samples; of images uint8 (H, W, C).
+        inputs: What they are.
 
     Returns:
-        uint8 (N, H, W, C).
+        A raw batch; of images uint8 (N, H, W, C).
     """
-    height, width = (min(image.shape[axis] for image in images) for axis in (0, 1))
-    parts = []
-    for image in images:
-        top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-        parts.append(image[top : top + height, left : left + width])
-    return np.stack(parts)
+    sizes = zip(*(inputs.size((1, *sample.shape)) for sample in samples), strict=True)
+    height, width = map(min, sizes)
+    return np.stack([inputs.cropped(sample, height, width) for sample in samples])
 
 
 def resized(image: Image, size: tuple[int, int]) -> Image:

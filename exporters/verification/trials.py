@@ -61,12 +61,13 @@ class Trials:
         for height, width in [self.fixed_size] if self.fixed_size else around:
             images = random_images(random, batch, height, width, self.channels)
             names = [f"random image {i + 1} of {batch}" for i in range(batch)]
-            running.add(images, names, names)
+            running.add(self.pair.inputs.from_images(images), names, names)
         return running.result()
 
     def on_plain(self, batch: int) -> Comparison:
         """Compare on images without content, where a division by zero shows."""
-        images = plain_images(*(self.fixed_size or self.network_size), self.channels)
+        plain = plain_images(*(self.fixed_size or self.network_size), self.channels)
+        images = self.pair.inputs.from_images(plain)
         names = [f"a {name} image" for name in PLAIN]
         running = RunningComparison(self.pair, "plain", batch)
         for start in range(0, len(images), batch):
@@ -76,6 +77,6 @@ class Trials:
 
 
 def _add(running: RunningComparison, group: list[RealImage], count: int) -> None:
-    images = stack_common([image.pixels for image in group])
+    images = stack_common([image.pixels for image in group], running.pair.inputs)
     positions = [image.position for image in group]
     running.add(images, positions, [image.name for image in group], count)

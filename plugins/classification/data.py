@@ -82,6 +82,17 @@ def read_splits(
             names, or there are fewer than two classes.
     """
     dataset = read_dataset(data, class_names)
+    return make_splits(dataset, class_names, multi_label, validation, seed)
+
+
+def make_splits(
+    dataset: LabeledDataset,
+    class_names: tuple[str, ...],
+    multi_label: bool | None,
+    validation: float,
+    seed: int,
+) -> Splits:
+    """Make samples to train on of a dataset that has been read; see ``read_splits``."""
     with noticed(dataset.warnings):
         return _make_splits(dataset, class_names, multi_label, validation, seed)
 
@@ -139,7 +150,13 @@ def read_evaluation(data: Any, class_names: tuple[str, ...], multi_label: bool) 
     Raises:
         DataError: There are no images, or a label is not one of the class names.
     """
-    dataset = read_dataset(data, class_names)
+    return evaluated(read_dataset(data, class_names), class_names, multi_label)
+
+
+def evaluated(
+    dataset: LabeledDataset, class_names: tuple[str, ...], multi_label: bool
+) -> EvaluationSplit:
+    """Choose the samples to evaluate on of a dataset that has been read; see ``read_evaluation``."""
     split = evaluation_split(dataset.splits)
     with noticed(dataset.warnings):
         samples = _with_ids(dataset.splits[split], class_names, multi_label)

@@ -71,10 +71,10 @@ def read_dataset(data: Any, class_names: Sequence[str] = ()) -> LabeledDataset:
     try:
         if isinstance(data, (str, Path)):
             return _read_path(Path(data))
-        return _from_samples({"train": DatasetSamples.of(data)}, class_names_of(data), class_names)
+        return from_samples({"train": DatasetSamples.of(data)}, class_names_of(data), class_names)
     except DataError as error:
         found = read_or_raise(data, "labels", error)
-        dataset = _from_samples(found.splits, found.names or None, class_names)
+        dataset = from_samples(found.splits, found.names or None, class_names)
         return replace(dataset, warnings=found.warnings)
 
 
@@ -115,10 +115,19 @@ def _from_files(found: LabeledSplits) -> LabeledDataset:
 # ---- targets of map-style datasets and of readers ----
 
 
-def _from_samples(
+def from_samples(
     splits: Mapping[str, Samples], own_names: Sequence[str] | None, class_names: Sequence[str]
 ) -> LabeledDataset:
-    """Convert targets of any form to class names."""
+    """Make a dataset of samples with targets of any form, which become class names.
+
+    Args:
+        splits: Samples by split.
+        own_names: The dataset's class names by id, if it has them.
+        class_names: Class names by id, if they are known otherwise.
+
+    Raises:
+        DataError: A target is neither a class name nor a class id, nor several of these.
+    """
     by_id = _names_by_id(own_names, class_names)
     where = {s: [x.name(i) for i in range(len(x))] for s, x in splits.items()}
     targets = {s: [splits[s].target(i) for i in range(len(splits[s]))] for s in where}

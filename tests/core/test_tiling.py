@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from visiongraft.data.images import ImageSamples
 from visiongraft.errors import OptionError
+from visiongraft.inputs.samples import InputSamples
 from visiongraft.tiling import OVERLAP, decode_tiled, windows
 
 
@@ -57,14 +57,14 @@ def test_blending_windows_of_an_image_reproduces_the_image(
     identity: Any, shape: tuple[int, int]
 ) -> None:
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
-    (decoded,) = decode_tiled(identity, ImageSamples.of(image), (32, 32), batch_size=3)
+    (decoded,) = decode_tiled(identity, InputSamples.of(image), (32, 32), batch_size=3)
     shown = identity.preprocess.normalize(torch.from_numpy(image).permute(2, 0, 1)[None])
     np.testing.assert_allclose(decoded["maps"], shown.numpy(), atol=1e-5)
 
 
 def test_an_image_smaller_than_a_window_is_decoded_as_without_tiles(identity: Any) -> None:
     image = np.full((20, 30, 3), 77, np.uint8)
-    (small,) = decode_tiled(identity, ImageSamples.of(image), (512, 512), batch_size=1)
+    (small,) = decode_tiled(identity, InputSamples.of(image), (512, 512), batch_size=1)
     with torch.no_grad():
         images = identity.preprocess(torch.from_numpy(image)[None])
         whole = identity.decode(images, torch.tensor([[20, 30]]))
@@ -73,12 +73,12 @@ def test_an_image_smaller_than_a_window_is_decoded_as_without_tiles(identity: An
 
 def test_images_come_one_by_one_in_their_order(identity: Any) -> None:
     images = [np.full((40 + i, 50, 3), i, np.uint8) for i in range(4)]
-    found = list(decode_tiled(identity, ImageSamples.of(images), (32, 32), batch_size=8))
+    found = list(decode_tiled(identity, InputSamples.of(images), (32, 32), batch_size=8))
     assert [one["maps"].shape for one in found] == [(1, 3, 40 + i, 50) for i in range(4)]
 
 
 def test_a_task_without_maps_is_refused(toy_network: Any) -> None:
-    samples = ImageSamples.of(np.zeros((40, 40, 3), np.uint8))
+    samples = InputSamples.of(np.zeros((40, 40, 3), np.uint8))
     with pytest.raises(OptionError, match="task 'toy' has no maps to blend"):
         list(decode_tiled(toy_network, samples, (16, 16), batch_size=2))
 
@@ -91,7 +91,7 @@ def test_windows_take_the_same_forward_path_as_whole_images(
 
     monkeypatch.setattr(type(identity.task), "inference_step", upside_down)
     image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), dtype=np.uint8)
-    (tiled,) = decode_tiled(identity, ImageSamples.of(image), (512, 512), batch_size=1)
+    (tiled,) = decode_tiled(identity, InputSamples.of(image), (512, 512), batch_size=1)
     with torch.no_grad():
         images = identity.preprocess(torch.from_numpy(image)[None])
         whole = identity.decode(images, torch.tensor([[20, 30]]))

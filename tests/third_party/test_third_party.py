@@ -25,6 +25,7 @@ PUBLIC = {
     "visiongraft.data.samples",
     "visiongraft.data.splits",
     "visiongraft.errors",
+    "visiongraft.inputs",
     "visiongraft.plugins.classification.task",
     "visiongraft.schedules",
     "visiongraft.task",

@@ -7,14 +7,13 @@ import pickle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils import _pytree as pytree
-from torchvision import tv_tensors
 
-from visiongraft.data.loader import SampleDataset, Unreadable
+from visiongraft.data.loader import SampleDataset, Unreadable, augmentable
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.model import TransferModel
 from visiongraft.seeds import seeded
 from visiongraft.task import Task, create_task
@@ -54,7 +53,7 @@ def examples_are_read(trial: TaskTrial) -> None:
         samples: Samples = getattr(splits, part)
         expect(len(samples) > 0, f"to read the {part} split", "no image", "at least one")
         expect_same_samples(samples, getattr(again, part), part, "task.Task.read")
-        expect_image(samples, part, trial.channels)
+        expect_sample(samples, part, trial.channels, trial.task.inputs)
     expect_validation(splits.train, splits.validation, trial.channels)
     with trying("to write the dataset's facts as JSON", see="data.samples.Splits"):
         json.dumps(splits.facts, allow_nan=False)
@@ -155,9 +154,9 @@ def augmentation_keeps_the_range(trial: TaskTrial) -> None:
         raise NotTried("the task does not augment")
     samples, before, after = trial.example.splits.train, [], []
     for index in range(len(samples)):
-        pixels = torch.from_numpy(samples.load(index, trial.channels)).permute(2, 0, 1)
+        pixels = torch.from_numpy(samples.load(index, trial.channels))
         with seeded(0, index), trying("to augment an image"):
-            image, _ = transform(tv_tensors.Image(pixels), samples.target(index))
+            image, _ = transform(augmentable(pixels), samples.target(index))
         before.append(pixels.float().flatten())
         after.append(torch.as_tensor(image).as_subclass(torch.Tensor).float().flatten())
     given, found = torch.cat(before), torch.cat(after)
@@ -204,16 +203,16 @@ def expect_same_samples(one: Samples, other: Samples, part: str, see: str) -> No
         reading.expect(same(target, again), got, f"{target!r}, as the first time")
 
 
-def expect_image(samples: Samples, part: str, channels: int) -> None:
-    """Raise a fault unless the first image of a split can be loaded, as grayscale too if it is RGB."""
+def expect_sample(samples: Samples, part: str, channels: int, inputs: Inputs = IMAGES) -> None:
+    """Raise a fault unless the first sample of a split can be loaded, as grayscale too if it is RGB."""
     for count in (channels, 1) if channels == 3 else (channels,):
         words = f"to load an image of the {part} split with {count} channels"
         with trying(words, see="data.samples.Samples.load") as loading:
             image = samples.load(0, count)
         got = f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}"
-        array = isinstance(image, np.ndarray) and image.ndim == 3 and image.dtype == np.uint8
-        expected = f"a numpy array uint8 (height, width, {count})"
-        loading.expect(array and image.shape[2] == count, got, expected)
+        shape = ", ".join(map(str, inputs.shape("N", count, "height", "width")[1:]))
+        expected = f"a numpy array {inputs.dtype} ({shape})"
+        loading.expect(inputs.is_sample(image, count), got, expected)
 
 
 def expect_validation(train: Samples, validation: Samples, channels: int) -> None:

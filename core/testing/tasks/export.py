@@ -35,7 +35,9 @@ def the_exported_file_agrees(trial: TaskTrial) -> None:
     export.expect(proved, "no file, or a certificate without comparisons")
     model, expected = trial.trained().model, "the results of PyTorch, for any batch size"
     for images in _stacks(trial):
-        words = f"to run the exported file on {len(images)} new images of {images.shape[1:3]}"
+        inputs = trial.task.inputs
+        size = inputs.size(images.shape)
+        words = f"to run the exported file on {len(images)} new {inputs.name} of {size}"
         extras = tuple(model.task.extra_outputs())
         expect_same_results(model, exported.opened, images, words, expected, extras)
 
@@ -72,7 +74,7 @@ def class_names_survive_saving_and_export(trial: TaskTrial) -> None:
 def expect_same_results(
     model: TransferModel,
     opened: ExportedModel,
-    images: NDArray[np.uint8],
+    images: NDArray[Any],
     tried: str,
     expected: str,
     extras: tuple[str, ...] = (),
@@ -81,19 +83,21 @@ def expect_same_results(
     compare = model.task.export_support().compare
     reference = TorchReference(model.inference_graph(extras))
     with trying(tried):
-        outcome = Pair(reference, opened.run, compare, extras=extras).compare(images)
+        pair = Pair(reference, opened.run, compare, extras=extras, inputs=model.task.inputs)
+        outcome = pair.compare(images)
     expect_agreement(model.task, outcome.reference, outcome.candidate, tried, expected, extras)
 
 
-def _stacks(trial: TaskTrial) -> Iterator[NDArray[np.uint8]]:
+def _stacks(trial: TaskTrial) -> Iterator[NDArray[Any]]:
     """Crop new images to a common size per batch, one batch for each batch size."""
     samples = trial.read(12, OTHER_SEED).splits.train
     position = 0
     for count in BATCHES:
         some = [samples.load((position + i) % len(samples)) for i in range(count)]
         position += count
-        height, width = (min(image.shape[axis] for image in some) for axis in (0, 1))
-        yield np.stack([image[:height, :width] for image in some])
+        inputs = trial.task.inputs
+        height, width = map(min, zip(*(inputs.size((1, *x.shape)) for x in some), strict=True))
+        yield np.stack([inputs.cropped(image, height, width) for image in some])
 
 
 def _as_json(value: Any) -> Any:

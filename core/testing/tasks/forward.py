@@ -131,7 +131,8 @@ def no_image_gives_no_result(trial: TaskTrial) -> None:
 def any_image_size_works(trial: TaskTrial) -> None:
     """Images of odd and non-square sizes are predicted, with square and non-square network inputs."""
     random = np.random.default_rng(0)
-    images = [random.integers(0, 256, (*s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
+    drawn = [random.integers(0, 256, (1, *s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
+    images = [trial.task.inputs.from_images(image)[0] for image in drawn]
     for size in ((trial.size, trial.size), (40, 24), (2 * trial.size, trial.size)):
         words = f"to predict images of {_sizes(ODD_SIZES)} with an input of {_sizes([size])}"
         try:

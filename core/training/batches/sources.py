@@ -199,6 +199,10 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
     count = len(images.training)
     keys = [(i % count, 0) for i in range(PROBE_BATCH)]
     batch = next(images.loader(TRAIN, augment).batches([keys])).to(images.device)
+    preprocess = images.network.preprocess
+    whole = preprocess.inputs.blank(1, len(preprocess.config.mean), preprocess.config.size)
+    if batch.images.shape[1:] != whole[1:]:
+        return ReplayPlan(reason="training samples have another shape than those to evaluate")
     return plan_replay(images.network, batch, config.replay_dtype)
 
 

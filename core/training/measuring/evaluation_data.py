@@ -9,6 +9,7 @@ from typing import Any
 from visiongraft.data.check import CheckedSamples, check_evaluated
 from visiongraft.data.samples import EvaluationSplit, Samples
 from visiongraft.errors import name_some, noticed
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_evaluation
@@ -47,15 +48,18 @@ def prepare_evaluation(
     Raises:
         DataError: The dataset is missing, its classes differ, or too many images are unreadable.
     """
-    return prepare_samples(read_evaluation(task, data), channels, training)
+    return prepare_samples(read_evaluation(task, data), channels, training, task.inputs)
 
 
 def prepare_samples(
-    found: EvaluationSplit, channels: int, training: TrainingImages | None = None
+    found: EvaluationSplit,
+    channels: int,
+    training: TrainingImages | None = None,
+    inputs: Inputs = IMAGES,
 ) -> EvaluationData:
     """Check samples to evaluate a model on; see ``prepare_evaluation``."""
     with noticed(found.warnings):
-        checked = check_evaluated(found.samples, channels)
+        checked = check_evaluated(found.samples, channels, inputs)
     seen, doubts = _seen_in_training(found, checked, training)
     warnings = [*found.warnings, *checked.report.warnings, *doubts]
     for line in warnings:

@@ -23,7 +23,7 @@ from visiongraft.errors import BackboneError, DataError, OptionError, Visiongraf
 def without_trials() -> Iterator[None]:
     """Leave out evidence trainings, which have their own tests."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trials, "run", lambda *_: None)
+        patch.setattr(Trials, "run", lambda self, embedded: self._fit_head(embedded.features))
         yield
 
 
@@ -84,6 +84,21 @@ def test_fewer_images_are_used_to_stay_within_the_time_and_it_is_said(
     assert 32 <= few.images < 64
     assert f"computed from {few.images} of 130 training images" in few.statements[0]
     assert few.curve is None
+
+
+def test_twenty_images_are_enough_for_advice(advise: Any, toy_data: Any) -> None:
+    found = advise(data=toy_data(20))
+    assert found.images == found.available == 17
+    assert found.curve is None and found.ranking and found.evidence is not None
+
+
+def test_of_twenty_thousand_images_a_sample_is_used_and_it_is_said(
+    advise: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    found = advise(data=[(image, label) for image, label in toy_data(60)] * 334, images=90)
+    assert (found.images, found.available) == (90, 16032)
+    assert "computed from 90 of 16032 training images" in found.statements[0]
 
 
 def test_schedules_are_not_timed_if_there_is_no_time_left(

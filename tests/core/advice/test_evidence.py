@@ -68,8 +68,12 @@ def test_what_was_not_tried_is_told_with_its_reason() -> None:
 
 def test_a_head_that_nothing_was_compared_with_is_no_verdict() -> None:
     evidence = conclude(trained(head=0.99), {LAST: "no time", ALL: "no time"})
-    assert evidence.verdict == "cannot distinguish"
-    assert conclude([], {HEAD: "no time"}).recommendation is None
+    assert (evidence.verdict, evidence.recommendation) == ("", None)
+    assert "head 99.0%" in evidence.lines()[0]
+
+
+def test_a_head_that_happens_to_be_ahead_of_few_images_is_no_verdict() -> None:
+    assert conclude(trained(20, head=0.85, last=0.8, all=0.8), {}).verdict == "cannot distinguish"
 
 
 def test_scratch_beats_frozen_features_only_if_all_stages_were_not_tried() -> None:

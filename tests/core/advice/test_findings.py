@@ -17,9 +17,9 @@ from visiongraft.advice.findings import (
     outlying,
     size_findings,
 )
-from visiongraft.data.images import ImageSamples
 from visiongraft.data.report import DataReport
 from visiongraft.data.samples import FileSamples
+from visiongraft.inputs.samples import InputSamples
 
 COUNT = 60
 
@@ -79,11 +79,11 @@ def test_sizes_far_from_the_networks_input_are_found(side: int, words: list[str]
 def test_gray_images_among_colored_ones_are_found() -> None:
     gray = np.repeat(np.arange(64, dtype=np.uint8).reshape(8, 8, 1), 3, axis=2)
     colored = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
-    (some,) = color_findings(ImageSamples.of([gray, colored]), 3)
+    (some,) = color_findings(InputSamples.of([gray, colored]), 3)
     assert "1 of 2 images are gray; make sure that color does not depend on the class" in str(some)
-    (all_of,) = color_findings(ImageSamples.of([gray, gray]), 3)
+    (all_of,) = color_findings(InputSamples.of([gray, gray]), 3)
     assert "2 of 2 images are gray; all are repeated to three channels" in str(all_of)
-    assert color_findings(ImageSamples.of([colored]), 3) == []
+    assert color_findings(InputSamples.of([colored]), 3) == []
 
 
 def test_cmyk_files_are_found(tmp_path: Any) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from visiongraft.advice import trials
+from visiongraft.advice.candidates import Embedded
 from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH
-from visiongraft.advice.folds import FoldTrainer, fold_trainer
+from visiongraft.advice.folds import FoldTrainer, fold_trainer, folds_of
 from visiongraft.advice.trials import Trials
 from visiongraft.data.check import check_samples
 from visiongraft.preparation.arguments import completed_settings, new_settings
@@ -41,7 +42,9 @@ def given(Toy: Any, toy_data: Any) -> Any:
 
 def tried(given: Any, seconds: float) -> Trials:
     made = Trials(*given, learning_rate=None, deadline=time.monotonic() + seconds)
-    made.run(0.001)
+    generator = np.random.default_rng(0)
+    features = np.eye(3)[given[3]] + 0.1 * generator.normal(size=(len(given[3]), 3))
+    made.run(Embedded(features, None, 0.001))
     return made
 
 
@@ -54,12 +57,14 @@ def test_each_part_is_trained_and_predicts_all_images(
     assert {each.what for each in found.trained} == {HEAD, LAST, ALL, SCRATCH}
     assert {each.what: each.schedule for each in found.trained}[LAST] == "last_n(n=1)"
     assert all(each.right.shape == given[3].shape for each in found.trained)
+    (head,) = (each for each in found.trained if each.what == HEAD)
+    assert head.epochs is None and head.right.mean() > 0.95
 
 
 def test_what_there_is_no_time_for_is_left_out_with_the_time_it_needs(given: Any) -> None:
     found = tried(given, 0.01)
-    assert found.trained == []
-    assert set(found.left_out) == {HEAD, LAST, ALL, SCRATCH}
+    assert [each.what for each in found.trained] == [HEAD]
+    assert set(found.left_out) == {LAST, ALL, SCRATCH}
     assert all("pass a longer time as within" in reason for reason in found.left_out.values())
 
 
@@ -69,6 +74,17 @@ def trainer_of(given: Any) -> Iterator[tuple[FoldTrainer, Any, Any]]:
         run = trainer.engine.run
         phase = trials._only_phase(trials.full, run.network.backbone.stages, 2)
         yield trainer, phase, ImageBatches(trainer.engine.images, augment=False)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 7])
+def test_folds_have_all_classes_in_the_same_proportions(classes: int) -> None:
+    labels = np.arange(63) % classes
+    found = folds_of(labels, seed=0)
+    assert sorted(np.concatenate([part for _, part in found])) == list(range(63))
+    for kept, part in found:
+        assert np.array_equal(np.sort([*kept, *part]), np.arange(63))
+        counts = np.bincount(labels[part], minlength=classes)
+        assert counts.max() - counts.min() <= 1
 
 
 def test_no_image_is_predicted_by_a_training_that_saw_it(

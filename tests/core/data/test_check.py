@@ -16,9 +16,11 @@ from skimage import data
 from visiongraft.data import check
 from visiongraft.data.check import check_evaluated, check_samples
 from visiongraft.data.decode import decode_file
-from visiongraft.data.images import DatasetSamples, ImageSamples
+from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import FileSamples
 from visiongraft.errors import DataError
+from visiongraft.inputs import images as inputs_images
+from visiongraft.inputs.samples import InputSamples
 
 
 def files(paths, targets=None):
@@ -49,7 +51,7 @@ def test_up_to_1_percent_unreadable_is_dropped_counted_and_named(write_images):
     ("bad", "total", "stops"), [(1, 100, False), (1, 99, True), (2, 199, True)]
 )
 def test_the_limit_of_unreadable_images_is_exact(bad, total, stops):
-    samples = ImageSamples(
+    samples = InputSamples(
         [np.zeros((2, 2), np.int64 if i < bad else np.uint8) for i in range(total)]
     )
     train, validation = samples.subset(range(total - 50)), samples.subset(range(total - 50, total))
@@ -200,7 +202,7 @@ def test_findings_belong_to_their_images_however_many_there_are():
     images = [np.full((1, 1 + i % 7), i % 251, np.uint8) for i in range(2100)]
     images[1500] = np.zeros((1, 1), np.int64)
     validation = [np.full((1, 9), 9, np.uint8), images[7 * 251]]  # the same as the first
-    checked = check_samples(ImageSamples(images), ImageSamples(validation))
+    checked = check_samples(InputSamples(images), InputSamples(validation))
     assert checked.report.leaked == (("image 0", "image 1"),)
     assert checked.report.unreadable[0].startswith("image 1500: ")
     assert checked.train.name(1499) == "image 1499" and checked.train.name(1500) == "image 1501"
@@ -262,13 +264,13 @@ class Cache:
 
     def __init__(self, monkeypatch, path):
         self.path, self.decoded = path, 0
-        real = check.decode_bytes
+        real = inputs_images.decode_bytes
 
         def counting(*args):
             self.decoded += 1
             return real(*args)
 
-        monkeypatch.setattr(check, "decode_bytes", counting)
+        monkeypatch.setattr(inputs_images, "decode_bytes", counting)
 
     def check(self, paths, channels=3):
         self.decoded = 0
@@ -425,7 +427,7 @@ def test_too_many_unreadable_images_or_none_at_all_cannot_be_evaluated(write_ima
         check_evaluated(files([]))
 
 
-class Masked(ImageSamples):
+class Masked(InputSamples):
     """Images of which some have a wrong target."""
 
     def problem(self, index: int, height: int, width: int) -> str:
@@ -457,7 +459,7 @@ def test_a_target_is_looked_at_again_though_the_image_is_known(write_images, tmp
     assert len(check_samples(train, validation, cache=cache).train) == 110
 
 
-class Counting(ImageSamples):
+class Counting(InputSamples):
     asked: ClassVar[list[int]] = []
 
     def target(self, index: int) -> int:
@@ -469,7 +471,7 @@ def test_targets_are_read_once_per_image_and_only_for_training():
     samples = Counting([np.full((2, 2), i, np.uint8) for i in range(5)])
     check_evaluated(samples)
     assert Counting.asked == []
-    checked = check_samples(samples, ImageSamples([np.full((3, 2), 9, np.uint8)]))
+    checked = check_samples(samples, InputSamples([np.full((3, 2), 9, np.uint8)]))
     assert sorted(Counting.asked) == [0, 1, 2, 3, 4]
     assert len({digests.target for digests in checked.digests["training"]}) == 5
 
@@ -480,17 +482,17 @@ def test_long_targets_that_differ_in_the_middle_are_different():
     targets[1][2500] = 1
     image = np.full((2, 2), 7, np.uint8)
     train = DatasetSamples.of([(image, target) for target in targets])
-    report = check_samples(train, ImageSamples([np.full((3, 2), 9, np.uint8)])).report
+    report = check_samples(train, InputSamples([np.full((3, 2), 9, np.uint8)])).report
     assert report.conflicting == (("item 0", "item 1"),)
 
 
 def test_a_target_that_cannot_be_read_is_left_to_the_loader_to_report():
-    class Failing(ImageSamples):
+    class Failing(InputSamples):
         def target(self, index: int) -> int:
             raise RuntimeError("no such annotation")
 
     one = Failing([np.full((2, 2), 7, np.uint8)])
-    checked = check_samples(one, ImageSamples([np.full((3, 2), 9, np.uint8)]))
+    checked = check_samples(one, InputSamples([np.full((3, 2), 9, np.uint8)]))
     assert checked.digests["training"][0].target == "" and len(checked.train) == 1
 
 

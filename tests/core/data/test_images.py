@@ -15,8 +15,9 @@ from torch.utils.data import Subset, TensorDataset
 from torchvision.datasets import ImageFolder
 
 from visiongraft.data.decode import to_array
-from visiongraft.data.images import DatasetSamples, ImageSamples, image_array
+from visiongraft.data.images import DatasetSamples, image_array
 from visiongraft.errors import DataError
+from visiongraft.inputs.samples import InputSamples
 
 
 def test_every_kind_of_image_becomes_the_same_array(photo, encode, tmp_path):
@@ -124,24 +125,24 @@ def test_an_image_that_fails_when_decoded_is_named(encode, photo):
 
 def test_one_image_several_images_and_a_folder_are_distinguished(photo, write_images, tmp_path):
     paths = write_images(3)
-    assert len(ImageSamples.of(photo)) == len(ImageSamples.of(photo[:, :, 0])) == 1
-    assert len(ImageSamples.of(Image.fromarray(photo))) == 1
-    assert len(ImageSamples.of(np.stack([photo, photo]))) == 2
-    assert len(ImageSamples.of([photo, str(paths[0])])) == 2
-    folder = ImageSamples.of(tmp_path)
+    assert len(InputSamples.of(photo)) == len(InputSamples.of(photo[:, :, 0])) == 1
+    assert len(InputSamples.of(Image.fromarray(photo))) == 1
+    assert len(InputSamples.of(np.stack([photo, photo]))) == 2
+    assert len(InputSamples.of([photo, str(paths[0])])) == 2
+    folder = InputSamples.of(tmp_path)
     assert [folder.name(i) for i in range(3)] == [str(p) for p in paths]
-    assert ImageSamples.of([photo]).name(0) == "image 0"
-    assert len(ImageSamples.of(str(tmp_path))) == 3
-    assert len(ImageSamples.of(paths[0])) == len(ImageSamples.of(str(paths[0]))) == 1
+    assert InputSamples.of([photo]).name(0) == "image 0"
+    assert len(InputSamples.of(str(tmp_path))) == 3
+    assert len(InputSamples.of(paths[0])) == len(InputSamples.of(str(paths[0]))) == 1
     tensors = torch.zeros(4, 3, 2, 2)
-    assert (len(ImageSamples.of(tensors)), len(ImageSamples.of(tensors[0]))) == (4, 1)
-    assert len(ImageSamples.of(path for path in paths)) == 3
-    assert len(ImageSamples.of([])) == 0
+    assert (len(InputSamples.of(tensors)), len(InputSamples.of(tensors[0]))) == (4, 1)
+    assert len(InputSamples.of(path for path in paths)) == 3
+    assert len(InputSamples.of([])) == 0
 
 
 def test_images_to_predict_are_decoded_and_have_no_target(photo, write_images):
     paths = write_images(1)
-    samples = ImageSamples.of([photo, paths[0]])
+    samples = InputSamples.of([photo, paths[0]])
     assert np.array_equal(samples.load(0), photo) and samples.load(1, 1).shape == (6, 8, 1)
     assert [samples.target(i) for i in range(2)] == [0, 0]
     paths[0].write_bytes(b"")
@@ -150,7 +151,7 @@ def test_images_to_predict_are_decoded_and_have_no_target(photo, write_images):
     with pytest.raises(
         DataError, match=r"^image 1: an image must be a path, PIL image, array or tensor"
     ):
-        ImageSamples.of([photo, None]).load(1)
+        InputSamples.of([photo, None]).load(1)
 
 
 def test_images_to_predict_must_exist(tmp_path):
@@ -162,7 +163,7 @@ def test_images_to_predict_must_exist(tmp_path):
         (5, "not int"),
     ]:
         with pytest.raises(DataError, match=words):
-            ImageSamples.of(images)
+            InputSamples.of(images)
 
 
 class Counting:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visiongraft.data.images import ImageSamples
 from visiongraft.data.samples import FileSamples, Splits, WrappedSamples
 from visiongraft.errors import DataError
+from visiongraft.inputs.samples import InputSamples
 
 
 def test_files_return_their_path_target_pixels_and_bytes(write_images):
@@ -40,7 +40,7 @@ def test_as_many_targets_as_files_are_needed(write_images):
 
 @given(st.lists(st.integers(0, 9)), st.data())
 def test_a_subset_of_a_subset_applies_both_selections(first, data):
-    base = ImageSamples([np.full((1, 1), i, np.uint8) for i in range(10)])
+    base = InputSamples([np.full((1, 1), i, np.uint8) for i in range(10)])
     second = data.draw(st.lists(st.integers(0, len(first) - 1)) if first else st.just([]))
     chosen = base.subset(first).subset(second)
     assert [chosen.name(i) for i in range(len(chosen))] == [f"image {first[i]}" for i in second]
@@ -60,19 +60,19 @@ def test_a_name_with_a_line_break_stays_on_one_line():
 
 
 def test_images_without_a_file_of_their_own_have_no_content():
-    samples = ImageSamples([np.zeros((1, 1), np.uint8)])
+    samples = InputSamples([np.zeros((1, 1), np.uint8)])
     assert samples.content(0) is None and samples.subset([0]).content(0) is None
 
 
 def test_parts_need_neither_facts_nor_warnings():
-    samples = ImageSamples([])
+    samples = InputSamples([])
     splits = Splits(samples, samples)
     assert splits.facts == {} and splits.warnings == ()
     assert splits.facts is not Splits(samples, samples).facts
 
 
 def test_a_set_around_another_passes_everything_on() -> None:
-    class Spoilt(ImageSamples):
+    class Spoilt(InputSamples):
         def problem(self, index: int, height: int, width: int) -> str:
             return f"{index} is not {height}x{width}"
 
@@ -90,7 +90,7 @@ def test_a_set_around_another_passes_everything_on() -> None:
 
 
 def test_a_subset_asks_its_samples_for_problem_and_target_together() -> None:
-    class Together(ImageSamples):
+    class Together(InputSamples):
         def checked_target(self, index: int, height: int, width: int) -> tuple[str, Any]:
             return f"{index} in {height}x{width}", lambda: index
 

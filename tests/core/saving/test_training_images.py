@@ -11,15 +11,15 @@ import torch
 from PIL import Image
 
 from visiongraft.data.check import check_evaluated
-from visiongraft.data.images import ImageSamples
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import ArtifactError
+from visiongraft.inputs.samples import InputSamples
 from visiongraft.saving.tensor_files import write_tensors
 from visiongraft.saving.training_images import FILE, FORMAT, TrainingImages
 
 
 def images(*values: int) -> Samples:
-    return ImageSamples([np.full((3, 4), value, np.uint8) for value in values])
+    return InputSamples([np.full((3, 4), value, np.uint8) for value in values])
 
 
 def files(folder: Path, *values: int) -> Samples:
@@ -52,7 +52,7 @@ def test_images_are_recognized_by_their_content_in_another_place(tmp_path: Path)
 def test_an_image_that_differs_in_one_pixel_is_another() -> None:
     changed = np.full((3, 4), 1, np.uint8)
     changed[1, 1] = 2
-    assert seen(record(images(1)), ImageSamples([changed])) == []
+    assert seen(record(images(1)), InputSamples([changed])) == []
 
 
 def test_images_in_files_and_in_memory_cannot_be_compared(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_images_in_files_and_in_memory_cannot_be_compared(tmp_path: Path) -> Non
     assert seen(record(images(1)), files(tmp_path, 1)) is None
 
 
-class Patients(ImageSamples):
+class Patients(InputSamples):
     def subject(self, index: int) -> str:
         return f"patient {index}"
 

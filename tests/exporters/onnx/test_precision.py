@@ -142,6 +142,7 @@ def test_full_precision_is_never_proved_by_the_rules_of_a_lower_one(
         verify(session_run(half[0], graph), graph, crops)
 
 
+@pytest.mark.exhaustive  # three proofs
 def test_a_head_that_overflows_stays_in_float(
     make_model: Callable[..., Any], exported: Any, crops: Any, traced_already: Any, tmp_path: Path
 ) -> None:

@@ -15,7 +15,9 @@ from visiongraft.plugins.classification.example import write_folder
 def test_advice_is_printed_and_is_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trials, "run", lambda *_: None)  # which has its own tests
+    monkeypatch.setattr(
+        Trials, "run", lambda self, embedded: self._fit_head(embedded.features)
+    )  # the rest has its own tests
     words = ["advise", str(write_folder(tmp_path, 24, 0, class_names=()))]
     words += ["--task", "classification", "--weights", "none", "--size", "32", "--epochs", "2"]
     words += ["--backbone", "simple_cnn", "--scorer", "knn(k=3)", "--within", "20s"]

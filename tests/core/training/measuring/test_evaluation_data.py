@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from visiongraft.data.check import check_evaluated
-from visiongraft.data.images import ImageSamples
 from visiongraft.data.samples import EvaluationSplit, Samples
 from visiongraft.errors import DataError
+from visiongraft.inputs.samples import InputSamples
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 
 
-class Patients(ImageSamples):
+class Patients(InputSamples):
     """Images of one value, each two of one patient."""
 
     def subject(self, index: int) -> str:
@@ -37,7 +37,7 @@ def task(Toy: type[Any]) -> Any:
     return Given()
 
 
-def samples(*values: int, kind: Callable[..., Samples] = ImageSamples) -> Samples:
+def samples(*values: int, kind: Callable[..., Samples] = InputSamples) -> Samples:
     return kind([np.array([[0, value]], np.uint8) for value in values])
 
 
@@ -91,7 +91,7 @@ def test_subjects_that_were_in_training_are_counted_and_named(task: Any) -> None
 def test_warnings_of_the_reader_and_of_the_check_are_logged_in_this_order(
     task: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Masked(ImageSamples):
+    class Masked(InputSamples):
         def problem(self, index: int, height: int, width: int) -> str:
             return "mask 7 is missing" if index == 7 else ""
 

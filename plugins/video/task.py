@@ -1,0 +1,98 @@
+"""Video classification as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from visiongraft.backbone import Backbone, Features
+from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.inputs import Clips
+from visiongraft.options import bound_class_names, check_choice
+from visiongraft.plugins.classification.data import evaluated, make_splits
+from visiongraft.plugins.classification.head import ClassificationHead
+from visiongraft.plugins.classification.task import Classification
+from visiongraft.plugins.video.example import make_dataset
+from visiongraft.plugins.video.head import TEMPORAL, VideoHead
+from visiongraft.plugins.video.reading import read_dataset, with_groups_held_out
+from visiongraft.plugins.video.transforms import ClipTransform
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import TaskExamples, Transform
+
+
+@dataclass(frozen=True)
+class Video(Classification):
+    """Classify videos: one class per video, or several.
+
+    A backbone for images runs on the frames of a clip, and the head joins them. Metrics, losses and the
+    options for these are those of classification.
+
+    Attributes:
+        frames: Frames of a clip.
+        clips: Clips of a video. Augmented training takes one of them at random; otherwise their logits
+            are averaged.
+        sampling: ``"uniform"`` spreads the frames of a clip over the whole video; ``"dense"`` takes
+            neighboring ones.
+        stride: Distance of neighboring frames with ``"dense"``, in frames.
+        temporal: How the frames of a clip are joined: ``"mean"``, ``"attention"`` or
+            ``"transformer"``, which alone sees their order.
+    """
+
+    name: ClassVar[str] = "video"
+
+    frames: int = 8
+    clips: int = 1
+    sampling: Literal["uniform", "dense"] = "uniform"
+    stride: int = 2
+    temporal: Literal["mean", "attention", "transformer"] = "attention"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("temporal", self.temporal, list(TEMPORAL))
+        _ = self.inputs  # checks the others
+
+    @property
+    def inputs(self) -> Clips:  # type: ignore[override]
+        return Clips(self.frames, self.clips, self.sampling, self.stride)
+
+    # ---- data ----
+
+    def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
+        dataset = read_dataset(data, self.inputs, self.class_names)
+        dataset = with_groups_held_out(dataset, validation, seed)
+        return make_splits(dataset, self.class_names, self.multi_label, validation, seed)
+
+    def read_evaluation(self, data: Any) -> EvaluationSplit:
+        names = bound_class_names(self.class_names)
+        return evaluated(read_dataset(data, self.inputs, names), names, bool(self.multi_label))
+
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
+        if self.augment == "none":
+            return None
+        return ClipTransform(preprocess.size, self.augment, self.flip, self.frames)
+
+    def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
+        mixed, targets = super().mix(images.flatten(1, 2), targets)  # all frames of a clip alike
+        return mixed.unflatten(1, images.shape[1:3]), targets
+
+    # ---- model ----
+
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        dim = backbone.info.embedding_dim
+        classes = len(bound_class_names(self.class_names))
+        classifier = ClassificationHead(dim, classes, self.hidden, self.dropout)
+        return VideoHead(TEMPORAL[self.temporal](dim, self.frames), classifier, self.frames)
+
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
+        """Start from a linear classifier of the means over frames, as which all ways of joining start."""
+        assert isinstance(head, VideoHead)
+        means = ((Features((), features.pooled.mean(1)), labels) for features, labels in samples)
+        super().start_head(head.classifier, means)
+
+    def examples(self) -> TaskExamples:
+        make = partial(make_dataset, class_names=self.class_names, inputs=self.inputs)
+        return TaskExamples(make, self._ideal)
