@@ -168,6 +168,7 @@ def test_a_backbone_whose_weights_are_missing_is_left_out_with_the_reason(
         ({"images": 1}, OptionError, "images=1 is not an integer of at least 2"),
         ({"schedule": "full"}, OptionError, "advise has no option 'schedule'"),
         ({"data": "nowhere", "task": "classification"}, DataError, "nowhere"),
+        ({"data": "nowhere", "task": "video"}, OptionError, "images, but task 'video' takes clips"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(
