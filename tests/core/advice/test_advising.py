@@ -17,6 +17,7 @@ from visiongraft.advice import advising
 from visiongraft.advice.candidates import Embedded
 from visiongraft.advice.trials import Trials
 from visiongraft.errors import BackboneError, DataError, OptionError, VisiongraftError, WeightsError
+from visiongraft.inputs import Clips
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -175,6 +176,21 @@ def test_wrong_arguments_are_refused_in_one_line(
 ) -> None:
     with pytest.raises(error, match=re.escape(words)) as caught:
         advise(**settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_task_on_clips_is_refused_in_one_line(advise: Any, Toy: Any) -> None:
+    class Moving(Toy):  # type: ignore[misc]
+        inputs = Clips(frames=2)
+
+    with pytest.raises(OptionError, match="the samples of task 'toy' are clips") as caught:
+        advise(task=Moving())
+    assert "\n" not in str(caught.value)
+
+
+def test_unreadable_data_are_refused_in_one_line(advise: Any) -> None:
+    with pytest.raises(DataError, match=r"cannot be read|unreadable") as caught:
+        advise(data=[(object(), number % 3) for number in range(30)])
     assert "\n" not in str(caught.value)
 
 
