@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # What samples are, and from raw ones to the network's input.
     ("inputs",),
     ("preprocess",),
+    ("data.findings",),
     ("data.check", "data.loader"),
     # Contracts of plugins.
     ("task_contract.optional",),

@@ -39,7 +39,7 @@ from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.errors import DataError, OptionError, WeightsError
-from visiongraft.inputs import Images
+from visiongraft.inputs import IMAGES
 from visiongraft.lookup.methods import find_scorer
 from visiongraft.options import check_integer, is_number
 from visiongraft.preparation.arguments import completed_settings, new_settings
@@ -111,10 +111,9 @@ def advise(
         raise OptionError(f"scorers={scorers!r} is not a list of names")
     given = completed_settings("advise", data, settings, without=REFUSED)
     config, task, _ = new_settings({**given, "backbone": str(backbones[0])})
-    if not isinstance(task.inputs, Images):
+    if task.inputs != IMAGES:
         raise OptionError(
-            f"advice looks at images, and the samples of task {task.name!r} are {task.inputs.name}; try two "
-            "backbones for a few epochs instead"
+            f"advice is about images, but task {task.name!r} takes {task.inputs.name}"
         )
     choices = [find_scorer(scorer) for scorer in scorers]
     with preserved():

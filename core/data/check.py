@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from visiongraft.data.digests import digest_of
+from visiongraft.data.findings import FindingsCache, inspect_images
 from visiongraft.data.pixels import is_dark, is_one_value
 from visiongraft.data.report import (
     DARK,
@@ -24,12 +20,10 @@ from visiongraft.data.report import (
     make_report,
 )
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ArtifactError, DataError
+from visiongraft.errors import DataError
 from visiongraft.inputs import IMAGES, Inputs
-from visiongraft.saving.files import read_json, write_json
 
 UNREADABLE_LIMIT = 0.01
-STORED = ("digest", "height", "width", "problem", "values")  # of a finding; targets may change
 
 
 class SampleDigests(NamedTuple):
@@ -93,64 +87,6 @@ class CheckedSet:
     warnings: tuple[str, ...]
 
 
-@dataclass
-class _Cache:
-    """Findings by path, size and times of a file, so that resuming need not decode again.
-
-    A file that was moved or touched is read again, but not decoded if its content is known.
-    """
-
-    path: Path | None
-    inputs: Inputs = IMAGES
-    known: dict[str, Any] = field(default_factory=dict)
-    fresh: dict[str, Any] = field(default_factory=dict)
-    by_content: dict[tuple[str, str], Any] = field(default_factory=dict)
-
-    def load(self) -> None:
-        if self.path is not None and self.path.is_file():
-            try:
-                self.known = dict(read_json(self.path)["findings"])
-            except (ArtifactError, KeyError, TypeError, ValueError):
-                self.known = {}  # a damaged cache only costs time
-        for key, value in self.known.items():
-            if isinstance(value, list) and value:
-                self.by_content[str(value[0]), key.rpartition("|")[2]] = value
-
-    def key(self, samples: Samples, index: int, channels: int) -> str | None:
-        try:
-            path = os.path.abspath(samples.name(index))
-            stat = os.stat(path)
-        except OSError:
-            return None
-        # The change time too: tools that copy set the modification time to that of the original.
-        return (
-            f"{path}|{stat.st_size}|{stat.st_mtime_ns}|{stat.st_ctime_ns}|{self.decoding(channels)}"
-        )
-
-    def get(self, key: str | None) -> Finding | None:
-        return _as_finding(self.known.get(key)) if key is not None else None
-
-    def get_content(self, digest: str, channels: int) -> Finding | None:
-        found = _as_finding(self.by_content.get((digest, self.decoding(channels))))
-        return found if found is not None and not found.problem else None
-
-    def decoding(self, channels: int) -> str:
-        """Return what findings depend on besides the file."""
-        further = [f"{key}={value}" for key, value in self.inputs.describe().items()]
-        return ",".join([str(channels), *further])
-
-    def save(self, report: DataReport) -> None:
-        if self.path is not None:
-            write_json(self.path, {"report": asdict(report), "findings": self.fresh})
-
-
-def _as_finding(value: Any) -> Finding | None:
-    match value:
-        case [str(digest), int(height), int(width), str(problem), str(values)]:
-            return Finding(digest, height, width, problem, values)
-    return None  # unknown, or damaged
-
-
 def check_samples(
     train: Samples,
     validation: Samples,
@@ -179,10 +115,10 @@ def check_samples(
     Raises:
         DataError: More than that are unreadable, or a split has no readable image.
     """
-    store = _Cache(cache, inputs)
+    store = FindingsCache(cache, inputs)
     store.load()
     in_train, in_validation = (
-        list(_findings(s, channels, store, targets=True)) for s in (train, validation)
+        list(inspect_images(s, channels, store, targets=True)) for s in (train, validation)
     )
     report = make_report(
         {"training": (train, in_train), "validation": (validation, in_validation)}, inputs.name
@@ -235,9 +171,9 @@ def check_further(
     Raises:
         DataError: More than 1% of the images are unreadable, or there is no readable image.
     """
-    store = _Cache(cache, inputs)
+    store = FindingsCache(cache, inputs)
     store.load()
-    findings = list(_findings(samples, channels, store, targets=True))
+    findings = list(inspect_images(samples, channels, store, targets=True))
     problems = tuple(f"{name}: {finding.problem}" for finding in findings if finding.problem)
     readable, digests = _readable(samples, findings), _digests(samples, findings)
     if save:
@@ -253,24 +189,6 @@ def check_further(
     if leaked:
         warnings.append(count_and_name(f"{kind} of {name} are also in training", leaked))
     return CheckedSet(readable, digests, tuple(warnings))
-
-
-def content_digest(content: bytes) -> str:
-    """Hash the content of a file, or the pixels of an image; see ``Finding.digest``."""
-    return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def are_files(samples: Samples) -> bool:
-    """Check whether images are what their files hold; others, such as crops, have no such content.
-
-    Args:
-        samples: Readable samples.
-
-    Returns:
-        Whether the first, middle or last image is the content of a file, by which it is hashed.
-    """
-    probes = {0, len(samples) // 2, len(samples) - 1} if len(samples) else set()
-    return any(samples.content(index) is not None for index in probes)
 
 
 def are_reproducible(samples: Samples, channels: int = 3) -> bool:
@@ -304,7 +222,7 @@ def find_unreadable(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES
     Returns:
         What is wrong with each unusable sample, by its position.
     """
-    findings = _findings(samples, channels, _Cache(None, inputs))
+    findings = inspect_images(samples, channels, FindingsCache(None, inputs))
     return {i: finding.problem for i, finding in enumerate(findings) if finding.problem}
 
 
@@ -323,7 +241,7 @@ def check_evaluated(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES
         DataError: More than 1% of the images are unreadable, no image is left, or all are black
             because of their range of values.
     """
-    findings = list(_findings(samples, channels, _Cache(None, inputs)))
+    findings = list(inspect_images(samples, channels, FindingsCache(None, inputs)))
     report = make_report({"evaluated": (samples, findings)}, inputs.name)
     _refuse_too_many(report.unreadable, len(samples), inputs)
     readable = _readable(samples, findings)
@@ -331,63 +249,6 @@ def check_evaluated(samples: Samples, channels: int = 3, inputs: Inputs = IMAGES
         raise DataError(f"there are no {inputs.name} to evaluate")
     _refuse_black("evaluated", samples, findings)
     return CheckedSamples(readable, report, [f.digest for f in findings if not f.problem])
-
-
-def _findings(
-    samples: Samples, channels: int, store: _Cache, targets: bool = False
-) -> Iterator[Finding]:
-    """Check all images, and hash targets if asked to; yield the findings in order.
-
-    Works in threads, since decoders release the GIL.
-    """
-    # A dataset's own code need not be thread-safe, and large images need much memory each.
-    lock = Lock()
-    cached = store.path is not None and are_files(samples)
-
-    def check(index: int) -> Finding:
-        key = store.key(samples, index, channels) if cached else None
-        finding = store.get(key) or _check_image(samples, index, channels, lock, store)
-        if key is not None:
-            store.fresh[key] = [getattr(finding, name) for name in STORED]
-        if not finding.problem:  # the target may have changed although the image has not
-            size = finding.height, finding.width
-            problem, target = samples.checked_target(index, *size)
-            digest = _target_digest(target) if targets and not problem else ""
-            finding = replace(finding, problem=problem, target=digest)
-        return finding
-
-    with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        window = 1024  # bounds the number of pending results
-        for start in range(0, len(samples), window):
-            yield from threads.map(check, range(start, min(start + window, len(samples))))
-
-
-def _target_digest(target: Callable[[], Any]) -> str:
-    try:
-        return digest_of(target())
-    except Exception:  # a third-party target may raise any error: loading it reports that
-        return ""
-
-
-def _check_image(samples: Samples, index: int, channels: int, lock: Lock, store: _Cache) -> Finding:
-    content = samples.content(index)
-    digest = "" if content is None else content_digest(content)
-    known = store.get_content(digest, channels)
-    if known is not None:
-        return known
-    try:
-        if content is not None:
-            image = store.inputs.decode(content, samples.name(index), channels, lock)
-        else:
-            with lock:
-                image = samples.load(index, channels)
-    except DataError as error:
-        return Finding("", problem=str(error))
-    # Include the shape: otherwise all black images of the same area would be identical.
-    digest = digest or content_digest(str(image.shape).encode() + image.tobytes())
-    # Images in memory are as somebody made them; files may be decoded to nothing.
-    values = "" if content is None else store.inputs.unusual_values(image, content)
-    return Finding(digest, *store.inputs.size((1, *image.shape)), values=values)
 
 
 def _refuse_too_many(

@@ -9,6 +9,7 @@ from torch import nn
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.errors import OptionError
+from visiongraft.inputs import IMAGES
 from visiongraft.multi_task.names import check_head_name, flat_outputs
 from visiongraft.optimizers import task_optimizers
 from visiongraft.registry.calls import read_call
@@ -66,6 +67,11 @@ def read_heads(heads: Any) -> dict[str, Task]:
         raise OptionError("heads is empty: name at least one head and its task")
     for name, task in found.items():
         _refuse_alone(name, task)
+    for name, task in found.items():
+        if task.inputs != IMAGES:
+            raise OptionError(
+                f"head {name!r}: heads share images, but {task.name!r} takes {task.inputs.name}"
+            )
     for option in ("resize", "input_size"):
         _refuse_conflict(option, found)
     return found

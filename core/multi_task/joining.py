@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from visiongraft.data.check import are_files, content_digest
+from visiongraft.data.findings import are_files, content_digest
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError
 from visiongraft.multi_task.samples import MultiSamples, Place

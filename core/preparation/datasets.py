@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from visiongraft.data.check import (
 )
 from visiongraft.data.samples import EvaluationSplit, Splits
 from visiongraft.errors import DataError, OptionError
+from visiongraft.inputs import Inputs
 from visiongraft.preparation.starting import Start
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import bound, read_evaluation, read_splits, read_stream
@@ -135,53 +136,79 @@ def read_run_data(
         if given.start is not None:
             given.start.explain(error, given.data, config.validation, config.seed)
         raise
-    channels = config.in_channels
     checked = check_samples(
         splits.train,
         splits.validation,
-        channels=channels,
+        channels=config.in_channels,
         cache=None if folder is None else folder / DATA_CHECK,
         save=save,
         inputs=task.inputs,
     )
     ready = bound(task, checked.train)
-
+    further = _FurtherSets(config.in_channels, task.inputs, folder, save)
     training = checked.digests["training"]
+    evaluation = {
+        name: further.read("evaluation set", name, data, partial(read_evaluation, ready), training)
+        for name, data in given.evaluate_on.items()
+    }
+    streams = {
+        name: further.read("stream", name, data, partial(_read_stream, ready, name))
+        for name, data in given.streams.items()
+    }
+    return RunData(ready, splits, checked, evaluation, streams)
+
+
+@dataclass(frozen=True)
+class _FurtherSets:
+    """Reads and checks datasets beside the training data.
+
+    Attributes:
+        channels: Number of channels to decode to.
+        inputs: What the samples are.
+        folder: The run folder, which stores findings.
+        save: Write them; otherwise they are only read.
+    """
+
+    channels: int
+    inputs: Inputs
+    folder: Path | None
+    save: bool
 
     def read(
-        what: str,
-        sets: Mapping[str, Any],
-        find: Callable[[str, Any], EvaluationSplit],
-        unlike: bool,
-    ) -> dict[str, CheckedSet]:
-        found = {}
-        for name, data in sets.items():
-            split = _find(f"{what} {name!r}", data, partial(find, name))
-            checked = check_further(
-                f"{what} {name!r}",
-                split.samples,
-                training if unlike else (),
-                channels=channels,
-                cache=None
-                if folder is None
-                else further_check(folder, f"{what.split()[0]}-{name}"),
-                save=save,
-                inputs=task.inputs,
-            )
-            noticed = tuple(f"{what} {name!r}: {line}" for line in split.warnings)
-            found[name] = replace(checked, warnings=(*noticed, *checked.warnings))
-        return found
+        self,
+        kind: str,
+        name: str,
+        data: Any,
+        find: Callable[[Any], EvaluationSplit],
+        training: Sequence[SampleDigests] = (),
+    ) -> CheckedSet:
+        """Read and check one dataset.
 
-    evaluation = read(
-        "evaluation set", given.evaluate_on, lambda _, data: read_evaluation(ready, data), True
-    )
-    streams = read(
-        "stream",
-        given.streams,
-        lambda name, data: EvaluationSplit(read_stream(ready, name, data)),
-        False,
-    )
-    return RunData(ready, splits, checked, evaluation, streams)
+        Args:
+            kind: What it is, such as ``"stream"``.
+            name: Its name.
+            data: What the user passed.
+            find: Finds its samples.
+            training: Digests of the training images, which must not be among them.
+        """
+        what = f"{kind} {name!r}"
+        split = _find(what, data, find)
+        file = f"{kind.split()[0]}-{name}"
+        checked = check_further(
+            what,
+            split.samples,
+            training,
+            channels=self.channels,
+            cache=None if self.folder is None else further_check(self.folder, file),
+            save=self.save,
+            inputs=self.inputs,
+        )
+        noticed = tuple(f"{what}: {line}" for line in split.warnings)
+        return replace(checked, warnings=(*noticed, *checked.warnings))
+
+
+def _read_stream(task: Task, name: str, data: Any) -> EvaluationSplit:
+    return EvaluationSplit(read_stream(task, name, data))
 
 
 def _find(what: str, data: Any, find: Callable[[Any], EvaluationSplit]) -> EvaluationSplit:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from visiongraft.data.check import are_files
 from visiongraft.data.digests import digest_of
+from visiongraft.data.findings import are_files
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError
 from visiongraft.saving.tensor_files import read_tensors, write_tensors

@@ -8,9 +8,11 @@ from visiongraft.plugins.backbones.bundled import BundledSource
 from visiongraft.plugins.backbones.simple_cnn import SimpleCnnSource
 from visiongraft.plugins.backbones.timm_source import TimmSource
 from visiongraft.plugins.backbones.torchvision_source import TorchvisionSource
+from visiongraft.plugins.backbones.video_source import TorchvisionVideoSource
 
 
 @hookimpl
 def register_backbones() -> list[BackboneSource]:
     """Return the sources of bundled, timm and torchvision backbones, and of ``simple_cnn``."""
-    return [BundledSource(), TimmSource(), TorchvisionSource(), SimpleCnnSource()]
+    torchvision = (TorchvisionSource(), TorchvisionVideoSource())
+    return [BundledSource(), TimmSource(), *torchvision, SimpleCnnSource()]

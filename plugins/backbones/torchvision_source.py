@@ -63,10 +63,10 @@ class TorchvisionSource(BackboneSource):
             preprocess.with_channels(in_channels),
             # Strides and stages are measured at the architecture's default size.
             preprocess.size if isinstance(model, MaxVit) else _default_size(published),
-            _provenance(published, pretrained),
+            provenance(published, pretrained),
         )
         if pretrained:
-            _load_published(backbone, published)
+            load_published(backbone, published)
         return backbone
 
     def build_classifier(
@@ -87,7 +87,8 @@ def _names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
-def _provenance(published: WeightsEnum, pretrained: bool) -> dict[str, str]:
+def provenance(published: WeightsEnum, pretrained: bool) -> dict[str, str]:
+    """Return where the weights of a backbone come from, for ``BackboneInfo.provenance``."""
     source = f"torchvision {torchvision.__version__}"
     if not pretrained:
         return {"source": source, "weights": "random"}
@@ -145,7 +146,12 @@ def _set_image_channels(model: nn.Module, in_channels: int) -> None:
     model.set_submodule(name, new)
 
 
-def _load_published(backbone: Backbone, published: WeightsEnum) -> None:
+def load_published(backbone: Backbone, published: WeightsEnum) -> None:
+    """Download the weights that torchvision publishes, and fit them to a backbone.
+
+    Raises:
+        WeightsError: They could not be downloaded, or do not fit.
+    """
     tensors = _download(backbone.info.name, published)
     fit_weights(backbone, tensors, f"published weights {published}")
 

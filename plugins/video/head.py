@@ -87,6 +87,11 @@ TEMPORAL: dict[str, Callable[[int, int], nn.Module]] = {
 }
 
 
+def mean_of(pooled: Tensor) -> Tensor:
+    """Return the mean embedding of a video, (N, dim), of those of frames, (N, T, dim), or of clips."""
+    return pooled.mean(1) if pooled.ndim == 3 else pooled
+
+
 class VideoHead(nn.Module):
     """Joins the frames of each clip, classifies clips, and averages the logits of those of a video.
 
@@ -116,5 +121,5 @@ class VideoHead(nn.Module):
             return alone
         videos, clips = pooled.shape[0], pooled.shape[1] // self.frames
         joined = self.temporal(pooled.reshape(videos * clips, self.frames, pooled.shape[2]))
-        logits: Tensor = self.classifier(Features((), joined)).reshape(videos, clips, -1)
-        return logits.mean(1)
+        logits: Tensor = self.classifier(Features((), joined))
+        return logits.reshape(videos, clips, logits.shape[1]).mean(1)

@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.errors import OptionError
 from visiongraft.inputs import Clips
 from visiongraft.options import bound_class_names, check_choice
 from visiongraft.plugins.classification.data import evaluated, make_splits
 from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.video.example import make_dataset
-from visiongraft.plugins.video.head import TEMPORAL, VideoHead
+from visiongraft.plugins.video.head import TEMPORAL, VideoHead, mean_of
 from visiongraft.plugins.video.reading import read_dataset, with_groups_held_out
 from visiongraft.plugins.video.transforms import ClipTransform
 from visiongraft.preprocess import PreprocessConfig
@@ -82,6 +83,10 @@ class Video(Classification):
     # ---- model ----
 
     def build_head(self, backbone: Backbone) -> nn.Module:
+        if backbone.takes_clips and self.clips > 1:
+            raise OptionError(
+                f"{backbone.info.name} takes a whole clip; clips={self.clips} needs a backbone for images"
+            )
         dim = backbone.info.embedding_dim
         classes = len(bound_class_names(self.class_names))
         classifier = ClassificationHead(dim, classes, self.hidden, self.dropout)
@@ -90,7 +95,7 @@ class Video(Classification):
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
         """Start from a linear classifier of the means over frames, as which all ways of joining start."""
         assert isinstance(head, VideoHead)
-        means = ((Features((), features.pooled.mean(1)), labels) for features, labels in samples)
+        means = ((Features((), mean_of(features.pooled)), labels) for features, labels in samples)
         super().start_head(head.classifier, means)
 
     def examples(self) -> TaskExamples:

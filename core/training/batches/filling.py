@@ -20,7 +20,7 @@ from visiongraft.caching.plan import PROBE_BATCH
 from visiongraft.caching.store import Replay, Store
 from visiongraft.caching.units import stored_values
 from visiongraft.data.batch import Batch
-from visiongraft.data.check import content_digest
+from visiongraft.data.findings import content_digest
 from visiongraft.data.loader import Key, ordered_batches
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError, VisiongraftError, type_and_message

@@ -17,7 +17,6 @@ from visiongraft.advice import advising
 from visiongraft.advice.candidates import Embedded
 from visiongraft.advice.trials import Trials
 from visiongraft.errors import BackboneError, DataError, OptionError, VisiongraftError, WeightsError
-from visiongraft.inputs import Clips
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -169,6 +168,7 @@ def test_a_backbone_whose_weights_are_missing_is_left_out_with_the_reason(
         ({"images": 1}, OptionError, "images=1 is not an integer of at least 2"),
         ({"schedule": "full"}, OptionError, "advise has no option 'schedule'"),
         ({"data": "nowhere", "task": "classification"}, DataError, "nowhere"),
+        ({"data": "nowhere", "task": "video"}, OptionError, "images, but task 'video' takes clips"),
     ],
 )
 def test_wrong_arguments_are_refused_in_one_line(
@@ -176,15 +176,6 @@ def test_wrong_arguments_are_refused_in_one_line(
 ) -> None:
     with pytest.raises(error, match=re.escape(words)) as caught:
         advise(**settings)
-    assert "\n" not in str(caught.value)
-
-
-def test_a_task_on_clips_is_refused_in_one_line(advise: Any, Toy: Any) -> None:
-    class Moving(Toy):  # type: ignore[misc]
-        inputs = Clips(frames=2)
-
-    with pytest.raises(OptionError, match="the samples of task 'toy' are clips") as caught:
-        advise(task=Moving())
     assert "\n" not in str(caught.value)
 
 

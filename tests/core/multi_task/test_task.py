@@ -96,6 +96,13 @@ def test_weights_that_cannot_be_are_refused(weights: Any, words: str) -> None:
         MultiTask({"kind": "color", "place": "spot"}, weights=weights)
 
 
+def test_a_task_of_clips_is_refused() -> None:
+    with pytest.raises(
+        OptionError, match="head 'act': heads share images, but 'video' takes clips"
+    ):
+        MultiTask({"kind": "classification", "act": "video"})
+
+
 def test_a_task_with_optimizers_of_its_own_is_refused(Color: Any) -> None:
     class Rivals(Color):  # type: ignore[misc]
         name: ClassVar[str] = "rivals"

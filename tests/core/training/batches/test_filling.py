@@ -17,7 +17,7 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.caching import shared
 from visiongraft.caching.images import CachedImages
 from visiongraft.caching.store import Replay, Store
-from visiongraft.data.check import content_digest
+from visiongraft.data.findings import content_digest
 from visiongraft.data.samples import FileSamples
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.training.batches import filling
