@@ -53,7 +53,7 @@ def crops(photo: NDArray[np.uint8], side: int, count: int, seed: int) -> Iterato
         yield Image.fromarray(photo[y : y + side, x : x + side])
 
 
-def write_crops(root: Path, *, train: int = 60, side: int = 112) -> Path:
+def write_crops(root: Path, *, train: int = 40, side: int = 80) -> Path:
     """Write a folder of crops with the splits train, val and test."""
     for label, photo in photographs().items():
         for seed, (part, count) in enumerate({"train": train, "val": 10, "test": 30}.items()):
