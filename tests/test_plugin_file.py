@@ -163,7 +163,7 @@ def test_a_class_of_another_task_is_refused(trained: Path) -> None:
         visiongraft.load(trained, task=kind)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive  # tests/exporters/verification refuses a file of an unknown task every time
 def test_an_exported_file_is_measured_with_the_file_and_predicts_without(
     run: Run, workspace: Path, trained: Path
 ) -> None:

@@ -14,6 +14,7 @@ from visiongraft.advice.opening import open_on_gain
 from visiongraft.advice.probes import fit_linear_probe
 from visiongraft.advice.recommending import Recommendation, recommend
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
+from visiongraft.inputs import IMAGES
 from visiongraft.preparation.arguments import DEFAULT_SCHEDULE, make_schedule
 from visiongraft.training.run import Run
 from visiongraft.tuning.rehearsal import rehearsal
@@ -37,11 +38,10 @@ def recommend_schedule(run: Run, accelerator: Accelerator) -> Recommendation:
         OptionError: The run has several processes.
         DataError: An image cannot be read.
     """
-    labels = labels_of(run.network.task, run.training)
+    task = run.network.task
+    labels = labels_of(task, run.training) if task.inputs == IMAGES else None
     if labels is None or len(np.unique(labels)) < 2:
-        reason = (
-            f"task {run.network.task.name!r} has no classes of images that a probe could tell apart"
-        )
+        reason = f"task {task.name!r} has no classes of images that a probe could tell apart"
         return Recommendation(DEFAULT_SCHEDULE, reason)
     order = balanced_order(labels, len(run.training), run.config.seed)[:MOST]
     with rehearsal(run, accelerator, "schedule='auto'") as copy:

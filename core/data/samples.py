@@ -22,7 +22,7 @@ Transform = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class Samples(ABC):
-    """An ordered set of images with their targets; cheap to keep, decoded one by one.
+    """An ordered set of images, or samples of another kind, with targets; cheap to keep, decoded one by one.
 
     There is deliberately no ``__getitem__``: names, targets and images are read separately, so
     that splitting and counting never decode an image.
@@ -41,14 +41,14 @@ class Samples(ABC):
 
     @abstractmethod
     def load(self, index: int, channels: int = 3) -> Image:
-        """Decode one image.
+        """Decode one image, or a sample of another kind.
 
         Args:
             index: Position of the sample.
             channels: 1 (grayscale), 3 (RGB) or the number of channels in the dataset.
 
         Returns:
-            uint8 (H, W, channels).
+            uint8 (H, W, channels); of a task of other inputs what ``Task.inputs`` describes.
 
         Raises:
             DataError: The image cannot be read; the message names it.

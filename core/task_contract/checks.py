@@ -12,6 +12,7 @@ from typing import Any
 
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import PluginError
+from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.task import AnyTask, Task
 from visiongraft.task_contract.optional import OptionalMethods
 
@@ -54,7 +55,8 @@ def contract_faults(task: Task | type[Task]) -> Iterator[str]:
     Yields:
         What is wrong: a name belongs to the contract of plugin interface 1, a method is missing or
         has other parameters, a name is a misspelling of one in the contract, an annotation makes no
-        option or makes one of the name, there is no ``headline``, or ``better`` is not a direction.
+        option or makes one of the name, there is no ``headline``, ``better`` is not a direction, or
+        ``inputs`` is no kind of input.
         Properties of a class are not evaluated.
     """
     kind = task if isinstance(task, type) else type(task)
@@ -66,6 +68,7 @@ def contract_faults(task: Task | type[Task]) -> Iterator[str]:
     yield from _name_faults(kind)
     if task.better not in ("higher", "lower") and not isinstance(task.better, property):
         yield f"has better={task.better!r}, which is neither 'higher' nor 'lower'"
+    yield from _input_faults(task)
     for name in _contract():
         if _overrides(kind, name) and inspect.isfunction(getattr(Task, name, None)):
             yield from _parameter_faults(kind, name)
@@ -161,6 +164,18 @@ def _moved_faults(kind: type[Task]) -> Iterator[str]:
                 f"defines train_transform(size) ({where}), which now receives the preprocessing; "
                 "write train_transform(self, preprocess) and use preprocess.size"
             )
+
+
+def _input_faults(task: Task | type[Task]) -> Iterator[str]:
+    """Find what cannot be in ``inputs``; a property of a class is not evaluated."""
+    inputs: Any = task.inputs
+    maps: Any = task.full_resolution_outputs
+    if isinstance(inputs, property):
+        return
+    if not isinstance(inputs, Inputs):
+        yield f"has inputs={inputs!r}, which is not Images(), Clips() or Latents() of visiongraft.inputs"
+    elif inputs != IMAGES and maps and not isinstance(maps, property):
+        yield f"has full_resolution_outputs, which are maps over images, but takes {inputs.name}"
 
 
 def _option_faults(kind: type[Task]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import visiongraft
+from visiongraft.advice.trials import Trials
 from visiongraft.registry.manager import plugins
 
 OTHERS = ("detection", "face_embedding", "segmentation")
@@ -47,7 +48,10 @@ def test_the_number_of_epochs_is_chosen_for_a_budget(settings: Any) -> None:
         visiongraft.fit(**settings, schedule="full", batch_size=8, budget=0.01, callbacks=())
 
 
-def test_advice_tells_what_has_a_meaning_for_the_task(settings: Any) -> None:
+def test_advice_tells_what_has_a_meaning_for_the_task(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Trials, "run", lambda *_: None)  # which has its own tests
     given = {k: v for k, v in settings.items() if k != "backbone"}
     advice = visiongraft.advise(
         **given, backbones=["simple_cnn"], scorers=["linear_probe"], epochs=2, batch_size=8

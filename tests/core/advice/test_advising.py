@@ -179,6 +179,12 @@ def test_wrong_arguments_are_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_unreadable_data_are_refused_in_one_line(advise: Any) -> None:
+    with pytest.raises(DataError, match=r"cannot be read|unreadable") as caught:
+        advise(data=[(object(), number % 3) for number in range(30)])
+    assert "\n" not in str(caught.value)
+
+
 def test_one_class_is_refused(advise: Any, toy_data: Any) -> None:
     alone = [(image, 0) for image, _ in toy_data(20)]
     with pytest.raises(DataError, match="all training images are of one class"):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import visiongraft
 from visiongraft.errors import PluginError
+from visiongraft.inputs import Clips
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import check_task_class
 
@@ -41,6 +42,11 @@ def test_sound_classes_pass(Toy: type[Task], make: Any) -> None:
             "has 'beter', which is never used; rename it to 'better', or to '_bet",
         ),
         ({"better": "smaller"}, "better='smaller', which is neither 'higher' nor 'lower'"),
+        ({"inputs": "clips"}, r"inputs='clips', which is not Images\(\), Clips\(\) or Latents\(\)"),
+        (
+            {"inputs": Clips(), "full_resolution_outputs": ("masks",)},
+            "full_resolution_outputs, which are maps over images, but takes clips",
+        ),
         (
             {"export_suport": lambda self: None},
             "which is never used; rename it to 'export_support'",

@@ -30,13 +30,15 @@ from visiongraft.network import InferenceGraph
 from visiongraft.task import Disagreement, ExportSupport
 from visiongraft.verification.engine import TOLERANCE
 
+IMAGES = 36
+
 
 @pytest.fixture(scope="module")
 def crops(exported: Any) -> Any:
     """Parts of the photographs; the target of each is what float32 decides."""
     kind, random = type(exported.photos), np.random.default_rng(0)
     images = []
-    for i in range(60):
+    for i in range(IMAGES):
         image = exported.photos.images[i % 6]
         top, left = random.integers(0, 60, 2)
         height, width = random.integers(60, 90, 2)
@@ -140,6 +142,7 @@ def test_full_precision_is_never_proved_by_the_rules_of_a_lower_one(
         verify(session_run(half[0], graph), graph, crops)
 
 
+@pytest.mark.exhaustive  # three proofs
 def test_a_head_that_overflows_stays_in_float(
     make_model: Callable[..., Any], exported: Any, crops: Any, traced_already: Any, tmp_path: Path
 ) -> None:
@@ -206,7 +209,7 @@ def test_all_layers_are_quantized_and_nothing_else(lowered: Any, exported: Any) 
     resize = next(node for node in quantized.graph.node if node.op_type == "Resize")
     assert "Quant" not in "".join(resize.input)
     assert settings["calibration"] in ("minmax", "percentile")
-    assert settings["calibration_images"] == 60
+    assert settings["calibration_images"] == IMAGES
     assert [tried["per_channel"] for tried in settings["tried"][:3]] == [True, True, False]
     assert findings.metric_torch == 1.0
     assert findings.metric_exported is not None and findings.metric_exported >= 0.95
@@ -429,7 +432,9 @@ def swap(model: onnx.ModelProto) -> None:
 
 def test_a_loss_above_the_budget_is_refused(exported: Any, crops: Any, tmp_path: Path) -> None:
     graph = exported.model.inference_graph()
-    with pytest.raises(BudgetError, match=r"agreement is 0\.\d+ instead of 1\.0000 on 60 images"):
+    with pytest.raises(
+        BudgetError, match=rf"agreement is 0\.\d+ instead of 1\.0000 on {IMAGES} images"
+    ):
         verify(session_run(planted(exported, tmp_path, swap), graph), graph, crops, budget=0.01)
 
 
@@ -467,7 +472,7 @@ def test_a_metric_that_is_over_nothing_holds_no_budget(exported: Any, crops: Any
 
     graph = exported.model.inference_graph()
     graph.task = Unmeasured()
-    with pytest.raises(BudgetError, match="agreement is undefined on these 60 images"):
+    with pytest.raises(BudgetError, match=f"agreement is undefined on these {IMAGES} images"):
         verify(session_run(exported.path, graph), graph, crops, budget=0.01)
 
 

@@ -44,7 +44,7 @@ FAST: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def model(shapes: Path, tmp_path_factory: pytest.TempPathFactory) -> TransferModel:
     settings = {**FAST, "epochs": 6, "out": tmp_path_factory.mktemp("runs") / "stretch"}
-    return visiongraft.fit(shapes, **settings)
+    return visiongraft.fit(shapes, task_options={"channels": 16}, **settings)
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,6 @@ from visiongraft.registry.manager import plugins
 from visiongraft.task import create_task
 
 CLASS_NAMES = ["cat", "cup", "woman"]
-EXPENSIVE = {
-    "classification",
-    "detection",
-    "segmentation",
-    "video",
-}  # to export; described by the same code
 TASKS = {
     "classification": {"class_names": CLASS_NAMES},
     "detection": {"class_names": CLASS_NAMES, "detections": 5},
@@ -104,15 +98,9 @@ def test_there_is_a_case_for_each_built_in_task() -> None:
     assert set(TASKS) == {n for n, k in found if k.__module__.startswith("visiongraft.plugins.")}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["uint8", pytest.param("float", marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize(
-    "task",
-    [
-        pytest.param(task, marks=[pytest.mark.exhaustive] if task in EXPENSIVE else [])
-        for task in TASKS
-    ],
-)
+@pytest.mark.exhaustive  # several exports; test_commands.py writes a configuration with one
+@pytest.mark.parametrize("kind", ["uint8", "float"])
+@pytest.mark.parametrize("task", TASKS)
 def test_the_configuration_fits_the_file_of_each_task(task: str, kind: str, tmp_path: Path) -> None:
     if (task, kind) == ("video", "float"):
         pytest.skip("clips are taken raw only")
