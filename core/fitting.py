@@ -213,7 +213,6 @@ def fit(
         hooks = listen(callbacks)
         if not resume:
             _measure_settings(run, given, accelerator, started)
-        run.set_length(accelerator.num_processes)
         checkpoint, inputs, before = None, inputs_of(run, found), images_of_start(run)
         if resume and folder is not None:
             checkpoint = read_checkpoint(run, folder, accelerator.num_processes)

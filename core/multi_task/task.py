@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -275,19 +275,12 @@ class MultiTask(Task):
     def draw(self, image: PillowImage.Image, prediction: Any) -> PillowImage.Image:
         return draw_all(image, prediction, {head: task.draw for head, task in self.tasks.items()})
 
-    def before_training(self, steps: int) -> MultiTask:
-        """Let each head's task adapt to the length of the run."""
-        return self._determine(lambda head, task: task.before_training(steps))
-
     def after_training(self, results: Mapping[str, Any]) -> MultiTask:
         """Let each head's task derive values from its results of the best epoch."""
-        return self._determine(lambda head, task: task.after_training(of_head(head, results)))
-
-    def _determine(self, change: Callable[[str, Task], Task]) -> MultiTask:
-        """Keep what a function changes of each head's task."""
         determined: dict[str, Mapping[str, Any]] = {}
         for head, task in self.tasks.items():
-            before, after = vars(task), vars(change(head, task))
+            before = vars(task)
+            after = vars(task.after_training(of_head(head, results)))
             changed = {name: value for name, value in after.items() if value != before[name]}
             if changed:
                 determined[head] = {**self.determined.get(head, {}), **changed}

@@ -131,17 +131,6 @@ class OptionalMethods:
         """
         return network.head(network.backbone(images))
 
-    def before_training(self, steps: int) -> Self:
-        """Return a copy of the task with what depends on the length of a run, such as augmentation.
-
-        Args:
-            steps: Optimizer steps of the whole run, if no phase ends early.
-
-        Returns:
-            The task to train; head, loss and ``decode`` must not change.
-        """
-        return self
-
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -64,16 +63,6 @@ class Run:
             A run without digests, which belong to the images of the whole run, so that it shares no features.
         """
         return replace(self, digests={}, **samples)
-
-    def set_length(self, processes: int) -> None:
-        """Let the task adapt to the length of the run, once batch size and epochs are final.
-
-        Args:
-            processes: Number of processes.
-        """
-        images = self.config.batch_size * self.config.accumulate * processes
-        steps = self.config.epochs * math.ceil(len(self.training) / images)
-        self.network.task = self.network.task.before_training(steps)
 
     @property
     def selection(self) -> Selection:

@@ -96,7 +96,6 @@ def lr_find(
         sources = Given(data, given["evaluate_on"] or {}, given["streams"] or {}, origin)
         run, _ = prepare_run(sources, task, config, schedule, accelerator, None, scratch)
         set_batch_size(run, given["batch_size"], accelerator)
-        run.set_length(accelerator.num_processes)
         for line in run.warnings:
             log.warning("%s", line)
         planned = _planned(run, phase)

@@ -54,8 +54,6 @@ if TYPE_CHECKING:
     from visiongraft.network import Network
     from visiongraft.plugins.detection.metrics import DetectionMetrics
 
-LONG = 500  # steps of a run from which on images are augmented
-
 # New necks and heads on top of features of photographs: in the short trainings that were measured, the whole
 # network has to follow, with batch norm.
 SCHEDULE_OPTIONS: Mapping[str, Any] = MappingProxyType(
@@ -76,9 +74,8 @@ class Detection(Task):
             intersection over union are suppressed, in (0, 1]; ``None`` is torchvision's default for
             the head.
         detections: Maximum number of detections per image.
-        augment: ``"none"``, ``"light"`` (crops, flip, slight color jitter), ``"strong"`` (also
-            zooming out further and strong color distortion), or ``"auto"``: none in runs of fewer than 500
-            steps, otherwise light.
+        augment: ``"none"``, ``"light"`` (crops, flip, slight color jitter) or ``"strong"`` (also
+            zooming out further and strong color distortion).
         flip: Whether augmentation mirrors images.
     """
 
@@ -94,7 +91,7 @@ class Detection(Task):
     score_threshold: float = 0.05
     iou_threshold: float | None = None
     detections: int = 100
-    augment: Literal["auto", "none", "light", "strong"] = "auto"
+    augment: Literal["none", "light", "strong"] = "light"
     flip: bool = True
 
     def __post_init__(self) -> None:
@@ -102,7 +99,7 @@ class Detection(Task):
             object.__setattr__(self, "class_names", tuple(self.class_names))
         check_class_names(self.class_names)
         check_choice("head", self.head, tuple(HEADS))
-        check_choice("augment", self.augment, ("auto", *AUGMENTATIONS))
+        check_choice("augment", self.augment, AUGMENTATIONS)
         check_flag("flip", self.flip)
         if not is_integer(self.width, least=32) or self.width % 32:
             raise OptionError(f"width={self.width!r} is not a multiple of 32")
@@ -145,17 +142,10 @@ class Detection(Task):
         check_trainable(train)
         return replace(self, class_names=train.class_names)
 
-    def before_training(self, steps: int) -> Detection:
-        """Choose the augmentation: a short run does not see an object often enough to learn it in variations."""
-        if self.augment != "auto":
-            return self
-        return replace(self, augment="none" if steps < LONG else "light")
-
     def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         if self.augment == "none":
             return None
-        strength = "light" if self.augment == "auto" else self.augment
-        return TrainTransform(preprocess.size, strength, self.flip)
+        return TrainTransform(preprocess.size, self.augment, self.flip)
 
     def collate(self, targets: list[Objects]) -> list[dict[str, Tensor]]:
         """Collate targets into a list of tensors, one ``Objects.tensors`` for each image."""

@@ -180,33 +180,19 @@ def Learning(Toy: Any) -> Any:
 
 
 @pytest.fixture
-def Short(Toy: Any) -> Any:
-    @dataclass(frozen=True)
-    class Short(Toy):
-        name = "short"
+def Tuned(Toy: Any) -> Any:
+    class Tuned(Toy):
+        name = "tuned"
         schedule_options: ClassVar = {"batch_norm": "train", "layer_decay": 0.5}
-        steps: int | None = None
 
-        def before_training(self, steps):
-            return replace(self, steps=steps)
-
-    return Short
-
-
-def test_a_task_knows_the_length_of_a_run_that_is_resumed_too(
-    Short: Any, fit_toy: Any, toy_data: Any, tmp_path: Path
-) -> None:
-    settings = {**QUICK, "task": Short(), "accumulate": 2, "out": tmp_path / "run"}
-    model = fit_toy(toy_data(40), **settings)  # 33 of them to train on
-    assert model.task.steps == 2 * 3
-    assert fit_toy(toy_data(40), **settings, resume=True).task.steps == 2 * 3
+    return Tuned
 
 
 def test_options_of_schedules_that_suit_a_task_give_way_to_the_users(
-    Short: Any, fit_toy: Any, toy_data: Any, tmp_path: Path
+    Tuned: Any, fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
     schedule = "full(layer_decay=0.9)"
-    settings = {**QUICK, "task": Short(), "schedule": schedule, "out": tmp_path / "run"}
+    settings = {**QUICK, "task": Tuned(), "schedule": schedule, "out": tmp_path / "run"}
     fit_toy(toy_data(20), **settings)
     stored = json.loads((tmp_path / "run" / "config.json").read_text())["schedule"]["options"]
     assert stored == {"batch_norm": "train", "layer_decay": 0.9}

@@ -118,12 +118,6 @@ def test_every_head_learns_and_exports(trials: dict[str, TaskTrial], head: str, 
     check(trials[head])
 
 
-def test_images_of_short_runs_are_not_augmented_unless_asked_for() -> None:
-    assert Detection().before_training(499).augment == "none"
-    assert Detection().before_training(500).augment == "light"
-    assert Detection(augment="strong").before_training(10).augment == "strong"
-
-
 def test_the_installed_plugin_provides_the_task() -> None:
     assert plugins().get("task", "detection") is Detection
 
