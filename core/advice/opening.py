@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from visiongraft.hookspecs import hookimpl
 from visiongraft.schedules import (
@@ -16,7 +17,7 @@ from visiongraft.schedules import (
     schedule,
 )
 
-PARTS = 3  # a third of the stages are the last ones; a third of the epochs after the head tries each opening
+PARTS = 3  # a third of the stages are the last ones, which train for a third of the epochs after the head
 
 
 @schedule
@@ -30,11 +31,11 @@ def open_on_gain(
     layer_decay: float = 0.85,
     batch_norm: str = "frozen",
 ) -> EndingPhases:
-    """Train the head, try the last stages and then all stages, and go on only if either improved on the head.
+    """Train the head, then the last stages, then all stages; stop early only if both openings bring nothing.
 
-    The last stages and all stages get a third of the epochs that the head leaves. If no epoch of either
-    phase is the best so far, the run ends there; otherwise all stages train for the rest. With fewer than
-    three epochs after the head, all stages train at once.
+    The last stages train for a third of the epochs that the head leaves, and all stages for the rest. If no
+    epoch of the last stages was the best so far, all stages have the same number of epochs to improve, and
+    the run ends when they do not. With fewer than three epochs after the head, all stages train at once.
     """
     probe = probe_length("open_on_gain", probe_epochs, epochs)
     left = epochs - probe
@@ -45,24 +46,20 @@ def open_on_gain(
         return None
     trial, last = left // PARTS, stages[-max(1, len(stages) // PARTS)]
     history = yield Phase(trial, last, learning_rate, layer_decay, batch_norm)
-    gained = _gained(history)
-    reason = _describe("the last stages", gained)
-    history = yield Phase(trial, "all", learning_rate, layer_decay, batch_norm, reason=reason)
-    opened = _gained(history)
-    if not (gained or opened):
-        return "neither the last stages nor all stages improved on the head"
-    reason = _describe("all stages", opened)
-    yield Phase(left - 2 * trial, "all", learning_rate, layer_decay, batch_norm, reason=reason)
-    return None
+    whole = Phase(left - trial, "all", learning_rate, layer_decay, batch_norm)
+    if _gained(history):
+        yield replace(whole, reason="the last stages improved on the head")
+        return None
+    reason = f"the last stages did not improve on the head; all stages have {trial} epochs to do so"
+    history = yield replace(whole, patience=trial, reason=reason)
+    return (
+        None if _gained(history) else "neither the last stages nor all stages improved on the head"
+    )
 
 
 def _gained(history: History) -> bool:
     """Check whether an epoch of the last phase was the best so far."""
     return any(record["best"] for record in history if record["phase"] == history[-1]["phase"])
-
-
-def _describe(what: str, gained: bool) -> str:
-    return f"{what} {'improved' if gained else 'did not improve'} on what was best before"
 
 
 @hookimpl

@@ -30,21 +30,22 @@ def drive(epochs: int, gains: tuple[bool, ...], **options: Any) -> tuple[list[Ph
             return found, end.value
 
 
-@pytest.mark.parametrize("gains", [(True, True, True, True), (True, False, True, True)])
-def test_all_stages_train_for_the_rest_if_an_opening_improved(gains: tuple[bool, ...]) -> None:
-    phases, end = drive(10, gains)
+def test_all_stages_train_for_the_rest_if_the_last_ones_improved() -> None:
+    phases, end = drive(10, (True, True, False))
     assert [(phase.trainable, phase.epochs) for phase in phases] == [
-        ("head", 3), ("stage2", 2), ("all", 2), ("all", 3),
+        ("head", 3), ("stage2", 2), ("all", 5),
     ]  # fmt: skip
-    assert ("did not improve" in phases[2].reason) is not gains[1]
-    assert "all stages improved on what was best before" in phases[3].reason
+    assert phases[2].patience is None and phases[2].reason == "the last stages improved on the head"
     assert end is None
 
 
-def test_the_run_ends_where_neither_opening_improved_on_the_head() -> None:
-    phases, end = drive(10, (True, False, False, True))
-    assert [phase.trainable for phase in phases] == ["head", "stage2", "all"]
-    assert end == "neither the last stages nor all stages improved on the head"
+@pytest.mark.parametrize("improves", [True, False])
+def test_all_stages_have_a_trial_if_the_last_ones_did_not_improve(improves: bool) -> None:
+    phases, end = drive(10, (True, False, improves))
+    assert [phase.patience for phase in phases] == [None, None, 2]
+    assert "did not improve on the head; all stages have 2 epochs" in phases[2].reason
+    assert (end is None) is improves
+    assert improves or end == "neither the last stages nor all stages improved on the head"
 
 
 @pytest.mark.parametrize(
