@@ -219,6 +219,7 @@ def test_images_with_1_and_4_channels_are_learned(channels: int, augment: str) -
 # ---- multi-label ----
 
 
+@pytest.mark.exhaustive  # one multi-label class is learned below every time
 def test_pasted_shapes_are_found_on_test_images(multi: TransferModel, shapes: Path) -> None:
     results = multi.evaluate(shapes)
     assert results["images"] == 40
@@ -299,8 +300,8 @@ def test_a_saved_model_is_the_backbone_of_another_training(
     assert after.backbone_info.provenance["task"] == "classification"
 
 
-def test_drawn_predictions_are_written(multi: TransferModel, shapes: Path, tmp_path: Path) -> None:
-    multi.predict(sorted(shapes.parent.glob("00?.png")), save=tmp_path / "drawn")
+def test_drawn_predictions_are_written(single: TransferModel, shapes: Path, tmp_path: Path) -> None:
+    single.predict(sorted(shapes.parent.glob("00?.png")), save=tmp_path / "drawn")
     drawn = sorted((tmp_path / "drawn").iterdir())
     assert len(drawn) == 10
     with Image.open(drawn[0]) as image:
