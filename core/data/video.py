@@ -167,7 +167,8 @@ def _opened(content: bytes, name: str) -> Iterator[Any]:
     except DataError:
         raise
     except Exception as error:  # FFmpeg's errors share no base with what corrupt content may raise
-        raise DataError(f"{name}: is damaged or not a video: {one_line(error)}") from error
+        cause = getattr(error, "strerror", None) or one_line(error)
+        raise DataError(f"{name}: is damaged or not a video: {cause}") from error
 
 
 def _packets(container: Any, stream: Any) -> tuple[list[int], list[int]]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
@@ -152,6 +153,14 @@ def test_it_predicts_clips_of_any_length_and_size(clips: ExportedClips, tmp_path
         Predictor(clips.path).predict([given[0][0]])
     with pytest.raises(DataError, match="fewer than the 3"):
         Predictor(clips.path).predict([given[0][:2]])
+
+
+def test_it_reads_a_folder_of_frames(clips: ExportedClips, tmp_path: Path) -> None:
+    scene, predictor = scenes(1)[0][0], Predictor(clips.path)
+    for i, frame in enumerate(scene):
+        Image.fromarray(frame).save(tmp_path / f"{i}.png")
+    (one,), (other,) = predictor.predict(tmp_path), predictor.predict([scene])
+    assert np.array_equal(one["probabilities"], other["probabilities"])
 
 
 def test_other_arrays_are_refused(clips: ExportedClips) -> None:
