@@ -123,7 +123,7 @@ def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidenc
     images, and not other random numbers of a training.
 
     Args:
-        trained: The trainings, among them that of the head.
+        trained: The trainings; those that start from pretrained weights are compared with the first of them.
         left_out: Why others were not tried.
 
     Returns:
@@ -133,6 +133,8 @@ def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidenc
         (each for each in trained if each.what != SCRATCH),
         key=lambda t: (HEAD, LAST, ALL).index(t.what),
     )
+    if not pretrained:  # there was no time
+        return Evidence(0, (), dict(left_out), "", None)
     scratch = next((each for each in trained if each.what == SCRATCH), None)
     trials = tuple(
         Trial(

@@ -66,6 +66,12 @@ def test_what_was_not_tried_is_told_with_its_reason() -> None:
     assert evidence.lines()[-1] == "not tried, all stages: it would take about 2 h"
 
 
+def test_without_time_for_any_training_the_reasons_are_told() -> None:
+    evidence = conclude([], {HEAD: "no time", LAST: "no time"})
+    assert evidence.recommendation is None
+    assert evidence.lines() == [f"not tried, {HEAD}: no time", f"not tried, {LAST}: no time"]
+
+
 def test_a_head_that_nothing_was_compared_with_is_no_verdict() -> None:
     evidence = conclude(trained(head=0.99), {LAST: "no time", ALL: "no time"})
     assert (evidence.verdict, evidence.recommendation) == ("", None)

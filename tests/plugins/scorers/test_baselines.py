@@ -9,7 +9,7 @@ import pytest
 import torchvision
 
 from visiongraft.errors import OptionError
-from visiongraft.plugins.backbones.torchvision_source import _provenance
+from visiongraft.plugins.backbones.torchvision_source import provenance
 from visiongraft.plugins.scorers.baselines import Parameters, PublishedAccuracy
 from visiongraft.plugins.scorers.probes import ClassMean, NearestNeighbors, ProbeAccuracy
 
@@ -20,7 +20,7 @@ def test_the_number_of_parameters_is_the_score(make_scored: Any) -> None:
 
 def test_the_accuracy_that_torchvision_publishes_is_the_score(make_scored: Any) -> None:
     published = torchvision.models.get_model_weights("resnet18").DEFAULT
-    given = replace(make_scored(), provenance=_provenance(published, pretrained=True))
+    given = replace(make_scored(), provenance=provenance(published, pretrained=True))
     assert PublishedAccuracy().score(given) == pytest.approx(0.6976)
 
 

@@ -22,7 +22,7 @@ class Patients(InputSamples):
     """Images of one value, each two of one patient."""
 
     def subject(self, index: int) -> str:
-        return f"patient {self.images[index].max() // 2}"
+        return f"patient {self.values[index].max() // 2}"
 
 
 @pytest.fixture(scope="module")
