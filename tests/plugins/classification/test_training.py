@@ -146,7 +146,7 @@ def test_test_crops_of_photographs_are_classified(single: TransferModel, photos:
 @pytest.mark.exhaustive
 def test_wrong_labels_are_learned_as_they_are(tmp_path: Path) -> None:
     # The planted fault: each photograph is labeled as another one, but not in the test part.
-    root = write_crops(tmp_path / "photos")
+    root = write_crops(tmp_path / "photos", train=60, side=112)
     for part in ("train", "val"):
         for old, new in zip(CLASS_NAMES, [*CLASS_NAMES[1:], CLASS_NAMES[0]], strict=True):
             (root / part / old).rename(root / part / f"not {new}")
