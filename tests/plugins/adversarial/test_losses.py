@@ -44,6 +44,6 @@ def test_the_penalty_is_half_the_squared_gradient_of_each_image() -> None:
     images = torch.ones(2, 1, 2, 2, requires_grad=True)
     weight = torch.tensor([[1.0], [3.0]], requires_grad=True)
     penalty = gradient_penalty((images.flatten(1).sum(1, keepdim=True) * weight), images)
-    assert float(penalty) == pytest.approx((0.5 * 4 * 1 + 0.5 * 4 * 9) / 2)
+    assert penalty.item() == pytest.approx((0.5 * 4 * 1 + 0.5 * 4 * 9) / 2)
     penalty.backward()
     assert weight.grad is not None and weight.grad.tolist() == [[2.0], [6.0]]
