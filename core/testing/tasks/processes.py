@@ -109,7 +109,7 @@ def _trains_at_random(trial: TaskTrial) -> bool:
     apply_phase(network, Phase(1, "head"))
     with torch.no_grad(), seeded(0):  # a layer that begins with zeros would hide dropout before it
         for parameter in network.head.parameters():
-            parameter += 0.1 * torch.randn_like(parameter)
+            parameter.add_(0.1 * torch.randn_like(parameter))
     network.train()
     losses = []
     for seed in range(2):
