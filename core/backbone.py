@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -149,14 +149,28 @@ class BackboneSource(ABC):
     """A family of backbones under one prefix; plugins register these.
 
     Attributes:
-        prefix: The part of the full name before the slash.
+        prefix: The part of the full name before the slash. Of several sources whose prefixes a name
+            begins with, the one with the longest prefix provides it.
     """
 
     prefix: str
 
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """List the names after the slash, without building anything."""
+        """List the names after the slash, without building anything.
+
+        A source that accepts more names than can be listed lists some that are worth knowing.
+        """
+
+    def accepts(self, name: str) -> bool:
+        """Check whether this source provides a backbone, without building or downloading anything.
+
+        The default looks the name up in ``names()``. It is also asked for full names that have no prefix.
+
+        Args:
+            name: The part of a full name after the prefix and the slash.
+        """
+        return name in self.names()
 
     def example(self) -> str:
         """Return the name of a small backbone, for ``visiongraft.testing`` to try the source on."""
@@ -174,7 +188,7 @@ class BackboneSource(ABC):
         """Make one backbone.
 
         Args:
-            name: One of ``names()``.
+            name: A name that it accepts.
             pretrained: Load the weights this source publishes; if they cannot be loaded, raise
                 ``WeightsError`` with what to do instead.
             in_channels: Number of image channels.
@@ -194,7 +208,7 @@ class BackboneSource(ABC):
         """Make the classifier that a backbone's weights were trained with, for transfer losses.
 
         Args:
-            name: One of ``names()``.
+            name: A name that it accepts.
             weights: Tensors of a published file by its own names; ``None`` for the weights that
                 this source publishes.
 
@@ -239,6 +253,33 @@ def backbone_names(sources: Iterable[BackboneSource]) -> list[str]:
         for source in sources
         for name in names_in(source)
     ]
+
+
+def split_names(name: str) -> Iterator[tuple[str, str]]:
+    """Split a full name into prefix and rest in every way, the longest prefix first.
+
+    Args:
+        name: A full name.
+
+    Yields:
+        Prefix and rest; at last an empty prefix and the whole name.
+
+    Examples:
+        >>> list(split_names("a/b/c"))
+        [('a/b', 'c'), ('a', 'b/c'), ('', 'a/b/c')]
+    """
+    parts = name.split("/")
+    for cut in range(len(parts) - 1, -1, -1):
+        yield "/".join(parts[:cut]), "/".join(parts[cut:])
+
+
+def is_accepted(source: BackboneSource, name: str) -> bool:
+    """Check whether a source accepts a name; a broken source is logged and accepts none."""
+    try:
+        return source.accepts(name)
+    except Exception as error:  # a third-party source may raise any error
+        log.warning("backbones of %r cannot be looked up: %r", source.prefix, error)
+        return False
 
 
 def names_in(source: BackboneSource) -> Sequence[str]:

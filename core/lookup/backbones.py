@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
+from visiongraft.backbone import (
+    Backbone,
+    BackboneSource,
+    backbone_names,
+    is_accepted,
+    split_names,
+)
 from visiongraft.errors import BackboneError
 from visiongraft.lookup.methods import find_adapter
 from visiongraft.preprocess import as_size
@@ -75,7 +81,7 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
 
     Args:
         name: A full name, with ``"distribution:"`` before it where two plugins provide the
-            prefix, or a name after the slash that only one source has.
+            prefix, or a name after the prefix that only one source accepts.
 
     Returns:
         The source, and the name without prefix.
@@ -83,15 +89,16 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     Raises:
         BackboneError: Nobody or more than one provides it.
     """
-    prefix, _, short = name.rpartition("/")
     owner, colon, rest = name.partition(":")
-    chosen = f"{owner}:{rest.rpartition('/')[0]}"
-    if colon and plugins().provides("backbone", chosen):
-        return plugins().get("backbone", chosen), rest.rpartition("/")[2]
+    if colon:
+        for prefix, short in split_names(rest):
+            if plugins().provides("backbone", f"{owner}:{prefix}"):
+                return plugins().get("backbone", f"{owner}:{prefix}"), short
     sources = plugins().backbone_sources()
-    if prefix in sources and short in sources[prefix].names():
-        return sources[prefix], short
-    owners = [s for s in sources.values() if name in names_in(s)] if not prefix else []
+    for prefix, short in split_names(name):
+        if prefix in sources and is_accepted(sources[prefix], short):
+            return sources[prefix], short
+    owners = [source for source in sources.values() if is_accepted(source, name)]
     if len(owners) == 1:
         return owners[0], name
     if owners:
