@@ -49,6 +49,8 @@ class BackboneInfo:
         in_channels: Number of image channels.
         provenance: Where the weights came from: ``source``, ``weights``, ``license``,
             ``sha256`` as far as known.
+        architecture: What beside the name is needed to build the network again, as JSON values, such as a
+            configuration that was downloaded; saved models hold it. See ``BackboneSource.rebuild``.
     """
 
     name: str
@@ -59,6 +61,7 @@ class BackboneInfo:
     preprocess: PreprocessConfig
     in_channels: int = 3
     provenance: dict[str, str] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
 
 
 class Backbone(nn.Module, ABC):
@@ -75,6 +78,8 @@ class Backbone(nn.Module, ABC):
         adapters: The adapters that were applied and are not merged, in order.
         takes_clips: Whether ``forward`` takes clips as wholes, and returns ``Features`` without an
             axis of frames.
+        observed: Names of modules whose outputs ``forward`` reads by hooks, and which must therefore be
+            called for features to be complete, such as when cached ones are put in place of others.
     """
 
     takes_clips: ClassVar[bool] = False
@@ -88,6 +93,7 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.info = info
         self.adapters: tuple[AdapterChoice, ...] = ()
+        self.observed: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -202,6 +208,24 @@ class BackboneSource(ABC):
             WeightsError: Its published weights could not be downloaded or read.
         """
 
+    def rebuild(
+        self,
+        name: str,
+        architecture: Mapping[str, Any],
+        *,
+        in_channels: int,
+        size: tuple[int, int],
+    ) -> Backbone:
+        """Make the backbone of a saved model, with random weights; by default as ``build`` does.
+
+        Args:
+            name: A name that it accepts.
+            architecture: ``BackboneInfo.architecture`` of the backbone that was saved, if it has any.
+            in_channels: Number of image channels.
+            size: Height and width of the network input.
+        """
+        return self.build(name, pretrained=False, in_channels=in_channels, size=size)
+
     def build_classifier(
         self, name: str, weights: Mapping[str, Tensor] | None = None
     ) -> nn.Module | None:
@@ -220,6 +244,27 @@ class BackboneSource(ABC):
             WeightsError: The published weights could not be downloaded or read.
         """
         return None
+
+
+def name_stages(numbers: Mapping[str, int], prefix: str = "") -> dict[str, str]:
+    """Convert stage numbers to the names ``stem, stage1, stage2, ...`` without gaps.
+
+    Args:
+        numbers: Number by tensor name, smaller numbers closer to the input.
+        prefix: Prefix of the tensors' names.
+
+    Returns:
+        Stage by tensor name, ordered from the input to the output.
+
+    Examples:
+        >>> name_stages({"head.weight": 7, "conv.weight": 0})
+        {'conv.weight': 'stem', 'head.weight': 'stage1'}
+    """
+    rank = {number: i for i, number in enumerate(sorted(set(numbers.values())))}
+    return {
+        f"{prefix}{name}": f"stage{rank[number]}" if rank[number] else "stem"
+        for name, number in sorted(numbers.items(), key=lambda item: item[1])
+    }
 
 
 class PooledHead(nn.Module):
