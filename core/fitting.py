@@ -81,6 +81,7 @@ def fit(
     gradient_checkpointing: bool = False,
     clip_norm: float | None = 1.0,
     ema: float | None = None,
+    swa: int | None = None,
     wise_ft: int | None = None,
     patience: int | None = None,
     checkpoint_every: int | None = None,
@@ -162,6 +163,9 @@ def fit(
         clip_norm: Maximum gradient norm; ``None`` disables clipping.
         ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
             weights are evaluated and saved. ``None`` disables averaging.
+        swa: Number of last epochs at whose ends the weights are averaged (stochastic weight averaging);
+            the learning rate stays constant in them, and the average is evaluated and saved. ``None``
+            disables averaging.
         wise_ft: Number of steps from the weights of ``start`` to those of each epoch, each of which may be
             kept (WiSE-FT), such as 5 for alpha 0, 0.2, ..., 1; ``None`` keeps those of epochs only.
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.

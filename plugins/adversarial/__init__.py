@@ -1,0 +1,1 @@
+"""Parts of adversarial training that several tasks share: losses, penalties, augmentation."""
