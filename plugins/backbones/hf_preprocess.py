@@ -25,7 +25,8 @@ def read_preprocess(source: str) -> PreprocessConfig:
     """
     from transformers import AutoImageProcessor
 
-    return preprocess_of(AutoImageProcessor.from_pretrained(source), source)
+    processor = AutoImageProcessor.from_pretrained(source)  # type: ignore[no-untyped-call]
+    return preprocess_of(processor, source)
 
 
 def preprocess_of(processor: Any, source: str) -> PreprocessConfig:

@@ -258,7 +258,7 @@ def _build_published(
     full: str, name: str, in_channels: int, size: tuple[int, int] | None, pretrained: bool
 ) -> TimmBackbone:
     """Build a model of a repository or a folder, which contain its configuration and its weights."""
-    from timm.models import load_model_config_from_hf, load_model_config_from_path
+    from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
     source = source_of(name)
     if name.startswith(HUB):
