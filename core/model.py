@@ -12,6 +12,7 @@ from typing import Any
 import pluggy
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
+from torch import nn
 
 from visiongraft.adaptation.networks import (
     adapter_state,
@@ -348,6 +349,7 @@ def load(
     *,
     task: type[Task] | None = None,
     base: str | Path | Backbone | None = None,
+    backbone: nn.Module | None = None,
 ) -> TransferModel:
     """Load a saved model, or the best model of a run.
 
@@ -357,6 +359,8 @@ def load(
         base: What an adapter was trained on: the name of a backbone, the folder of a saved model, or
             a backbone, which is changed in place; ``None`` for the name that it was trained with. With
             a base, the adapter of a run folder is loaded instead of its merged model.
+        backbone: The network that was passed to ``fit`` as backbone, if one was; it is copied, and gets
+            the saved weights.
 
     Returns:
         The model, in evaluation mode on the CPU.
@@ -380,7 +384,7 @@ def load(
         raise ArtifactError(
             f"run {given} has no finished model yet; finish it with fit(..., resume=True)"
         )
-    network, config = load_network(path, task)
+    network, config = load_network(path, task, backbone)
     return TransferModel(
         network,
         config.facts,

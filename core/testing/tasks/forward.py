@@ -106,7 +106,8 @@ def extra_outputs_belong_to_single_images(trial: TaskTrial) -> None:
     with trying(words, "the results of one batch"):
         each = [computed(batch.images[i : i + 1], batch.sizes[i : i + 1]) for i in range(TOGETHER)]
     joined = _joined(each, words)
-    expect_agreement(network.task, together, joined, words, "the results of one batch", names)
+    alone = {**together, **{name: joined[name] for name in names}}  # decode has checks of its own
+    expect_agreement(network.task, together, alone, words, "the results of one batch", names)
 
 
 @check("task.Task.decode")
