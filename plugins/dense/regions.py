@@ -14,7 +14,10 @@ Region = tuple[int, int, int, int]
 
 
 def random_region(
-    image: tuple[int, int], shown: tuple[int, int], zoom: tuple[float, float]
+    image: tuple[int, int],
+    shown: tuple[int, int],
+    zoom: tuple[float, float],
+    aspect: float = ASPECT,
 ) -> Region:
     """Sample a region, which may exceed the image.
 
@@ -22,15 +25,16 @@ def random_region(
         image: Height and width of the image in pixels.
         shown: Height and width of the region at zoom 1.
         zoom: Lowest and highest zoom; a larger one shows less.
+        aspect: Maximum change of the aspect ratio, a factor.
 
     Returns:
         Top, left, height and width in pixels.
     """
     low, high = (math.log(value) for value in zoom)
     factor = math.exp(low + (high - low) * float(torch.rand(())))
-    aspect = ASPECT ** (2 * float(torch.rand(())) - 1)
-    rows = max(round(shown[0] / factor * math.sqrt(aspect)), 1)
-    columns = max(round(shown[1] / factor / math.sqrt(aspect)), 1)
+    change = aspect ** (2 * float(torch.rand(())) - 1)
+    rows = max(round(shown[0] / factor * math.sqrt(change)), 1)
+    columns = max(round(shown[1] / factor / math.sqrt(change)), 1)
     return _start(image[0], rows), _start(image[1], columns), rows, columns
 
 
