@@ -73,4 +73,5 @@ def predictions(
             "damaged"
         )
     rounded = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    return [Translated(*image.shape[:2], np.ascontiguousarray(image)) for image in rounded]
+    height, width = values.shape[2:]
+    return [Translated(height, width, np.ascontiguousarray(image)) for image in rounded]
