@@ -38,6 +38,7 @@ from visiongraft.lookup.methods import find_transfer_loss as find_transfer_loss
 from visiongraft.lookup.reading import read_data as read_data
 from visiongraft.model import TransferModel as TransferModel
 from visiongraft.model import load as load
+from visiongraft.module_backbone import ModuleBackbone as ModuleBackbone
 from visiongraft.multi_task.task import MultiTask as MultiTask
 from visiongraft.network import Network as Network
 from visiongraft.optimizers import OptimizerFactory as OptimizerFactory

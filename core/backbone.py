@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
@@ -49,6 +49,8 @@ class BackboneInfo:
         in_channels: Number of image channels.
         provenance: Where the weights came from: ``source``, ``weights``, ``license``,
             ``sha256`` as far as known.
+        architecture: What beside the name is needed to build the network again, as JSON values, such as a
+            configuration that was downloaded; saved models hold it. See ``BackboneSource.rebuild``.
     """
 
     name: str
@@ -59,6 +61,7 @@ class BackboneInfo:
     preprocess: PreprocessConfig
     in_channels: int = 3
     provenance: dict[str, str] = field(default_factory=dict)
+    architecture: dict[str, Any] = field(default_factory=dict)
 
 
 class Backbone(nn.Module, ABC):
@@ -75,6 +78,8 @@ class Backbone(nn.Module, ABC):
         adapters: The adapters that were applied and are not merged, in order.
         takes_clips: Whether ``forward`` takes clips as wholes, and returns ``Features`` without an
             axis of frames.
+        observed: Names of modules whose outputs ``forward`` reads by hooks, and which must therefore be
+            called for features to be complete, such as when cached ones are put in place of others.
     """
 
     takes_clips: ClassVar[bool] = False
@@ -88,6 +93,7 @@ class Backbone(nn.Module, ABC):
         super().__init__()
         self.info = info
         self.adapters: tuple[AdapterChoice, ...] = ()
+        self.observed: tuple[str, ...] = ()
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -149,14 +155,28 @@ class BackboneSource(ABC):
     """A family of backbones under one prefix; plugins register these.
 
     Attributes:
-        prefix: The part of the full name before the slash.
+        prefix: The part of the full name before the slash. Of several sources whose prefixes a name
+            begins with, the one with the longest prefix provides it.
     """
 
     prefix: str
 
     @abstractmethod
     def names(self) -> Sequence[str]:
-        """List the names after the slash, without building anything."""
+        """List the names after the slash, without building anything.
+
+        A source that accepts more names than can be listed lists some that are worth knowing.
+        """
+
+    def accepts(self, name: str) -> bool:
+        """Check whether this source provides a backbone, without building or downloading anything.
+
+        The default looks the name up in ``names()``. It is also asked for full names that have no prefix.
+
+        Args:
+            name: The part of a full name after the prefix and the slash.
+        """
+        return name in self.names()
 
     def example(self) -> str:
         """Return the name of a small backbone, for ``visiongraft.testing`` to try the source on."""
@@ -174,7 +194,7 @@ class BackboneSource(ABC):
         """Make one backbone.
 
         Args:
-            name: One of ``names()``.
+            name: A name that it accepts.
             pretrained: Load the weights this source publishes; if they cannot be loaded, raise
                 ``WeightsError`` with what to do instead.
             in_channels: Number of image channels.
@@ -188,13 +208,31 @@ class BackboneSource(ABC):
             WeightsError: Its published weights could not be downloaded or read.
         """
 
+    def rebuild(
+        self,
+        name: str,
+        architecture: Mapping[str, Any],
+        *,
+        in_channels: int,
+        size: tuple[int, int],
+    ) -> Backbone:
+        """Make the backbone of a saved model, with random weights; by default as ``build`` does.
+
+        Args:
+            name: A name that it accepts.
+            architecture: ``BackboneInfo.architecture`` of the backbone that was saved, if it has any.
+            in_channels: Number of image channels.
+            size: Height and width of the network input.
+        """
+        return self.build(name, pretrained=False, in_channels=in_channels, size=size)
+
     def build_classifier(
         self, name: str, weights: Mapping[str, Tensor] | None = None
     ) -> nn.Module | None:
         """Make the classifier that a backbone's weights were trained with, for transfer losses.
 
         Args:
-            name: One of ``names()``.
+            name: A name that it accepts.
             weights: Tensors of a published file by its own names; ``None`` for the weights that
                 this source publishes.
 
@@ -206,6 +244,27 @@ class BackboneSource(ABC):
             WeightsError: The published weights could not be downloaded or read.
         """
         return None
+
+
+def name_stages(numbers: Mapping[str, int], prefix: str = "") -> dict[str, str]:
+    """Convert stage numbers to the names ``stem, stage1, stage2, ...`` without gaps.
+
+    Args:
+        numbers: Number by tensor name, smaller numbers closer to the input.
+        prefix: Prefix of the tensors' names.
+
+    Returns:
+        Stage by tensor name, ordered from the input to the output.
+
+    Examples:
+        >>> name_stages({"head.weight": 7, "conv.weight": 0})
+        {'conv.weight': 'stem', 'head.weight': 'stage1'}
+    """
+    rank = {number: i for i, number in enumerate(sorted(set(numbers.values())))}
+    return {
+        f"{prefix}{name}": f"stage{rank[number]}" if rank[number] else "stem"
+        for name, number in sorted(numbers.items(), key=lambda item: item[1])
+    }
 
 
 class PooledHead(nn.Module):
@@ -239,6 +298,33 @@ def backbone_names(sources: Iterable[BackboneSource]) -> list[str]:
         for source in sources
         for name in names_in(source)
     ]
+
+
+def split_names(name: str) -> Iterator[tuple[str, str]]:
+    """Split a full name into prefix and rest in every way, the longest prefix first.
+
+    Args:
+        name: A full name.
+
+    Yields:
+        Prefix and rest; at last an empty prefix and the whole name.
+
+    Examples:
+        >>> list(split_names("a/b/c"))
+        [('a/b', 'c'), ('a', 'b/c'), ('', 'a/b/c')]
+    """
+    parts = name.split("/")
+    for cut in range(len(parts) - 1, -1, -1):
+        yield "/".join(parts[:cut]), "/".join(parts[cut:])
+
+
+def is_accepted(source: BackboneSource, name: str) -> bool:
+    """Check whether a source accepts a name; a broken source is logged and accepts none."""
+    try:
+        return source.accepts(name)
+    except Exception as error:  # a third-party source may raise any error
+        log.warning("backbones of %r cannot be looked up: %r", source.prefix, error)
+        return False
 
 
 def names_in(source: BackboneSource) -> Sequence[str]:

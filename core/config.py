@@ -241,6 +241,13 @@ class FitConfig:
         "weights are evaluated and saved",
         "no averaging",
     )
+    swa: PositiveInt | None = setting(
+        None,
+        "Number of last epochs at whose ends the weights are averaged (stochastic weight averaging); the "
+        "learning rate stays constant in them, and the average is evaluated and saved",
+        "no averaging",
+        since=3,
+    )
     wise_ft: PositiveInt | None = setting(
         None,
         "Number of steps from the weights of start to those of each epoch, each of which may be kept "
@@ -266,6 +273,14 @@ class FitConfig:
         Selection.parse(self.select).check_names(
             {**(self.evaluate_on or {}), **(self.streams or {})}
         )
+        if self.swa is not None and self.ema is not None:
+            raise OptionError(
+                f"swa={self.swa} and ema={self.ema} average the same weights; choose one"
+            )
+        if self.swa is not None and self.swa > self.epochs:
+            raise OptionError(
+                f"swa={self.swa} averages more epochs than the run has: {self.epochs}"
+            )
         if self.wise_ft is not None and self.start is None:
             raise OptionError(
                 f"wise_ft={self.wise_ft} interpolates with a trained model, but the run begins with a random "

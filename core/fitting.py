@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accelerate import Accelerator
+from torch import nn
 
 from visiongraft.adaptation.networks import has_its_base
 from visiongraft.advice.choosing import recommend_schedule, use_schedule
@@ -50,7 +51,7 @@ def fit(
     *,
     task: str | Task | None = None,
     task_options: Mapping[str, Any] | None = None,
-    backbone: str | Path = "bundled/efficientnet_lite0",
+    backbone: str | Path | nn.Module = "bundled/efficientnet_lite0",
     weights: str | Path | None = "pretrained",
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
@@ -80,6 +81,7 @@ def fit(
     gradient_checkpointing: bool = False,
     clip_norm: float | None = 1.0,
     ema: float | None = None,
+    swa: int | None = None,
     wise_ft: int | None = None,
     patience: int | None = None,
     checkpoint_every: int | None = None,
@@ -99,7 +101,8 @@ def fit(
             tasks; or a task object.
         task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
-            saved model to start from.
+            saved model to start from. Or a network, which is copied, see ``ModuleBackbone``; its own weights
+            are the ``"pretrained"`` ones.
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
         start: Folder of a saved model or a run to continue with: its task, backbone and head, as well
             as its preprocessing; or the model itself. The data must have its classes. The schedule
@@ -160,6 +163,9 @@ def fit(
         clip_norm: Maximum gradient norm; ``None`` disables clipping.
         ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
             weights are evaluated and saved. ``None`` disables averaging.
+        swa: Number of last epochs at whose ends the weights are averaged (stochastic weight averaging);
+            the learning rate stays constant in them, and the average is evaluated and saved. ``None``
+            disables averaging.
         wise_ft: Number of steps from the weights of ``start`` to those of each epoch, each of which may be
             kept (WiSE-FT), such as 5 for alpha 0, 0.2, ..., 1; ``None`` keeps those of epochs only.
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
@@ -208,6 +214,7 @@ def fit(
             evaluate_on=merged(config.evaluate_on, evaluate_on),
             streams=merged(config.streams, streams),
             start=origin,
+            backbone=backbone if isinstance(backbone, nn.Module) else None,
         )
         run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
         hooks = listen(callbacks)

@@ -55,7 +55,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Contracts of plugins.
     ("task_contract.optional",),
     ("backbone", "schedules", "task", "exporter", "scorers"),
-    ("advice.probes",),
+    ("advice.probes", "module_backbone"),
     ("adaptation.layers",),
     ("adaptation.targets",),
     ("adapters",),

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from visiongraft.backbone import Backbone
 from visiongraft.caching.images import ImagesRead
 from visiongraft.caching.units import (
     Unit,
@@ -106,16 +107,19 @@ class _Call:
     frozen: bool = False
 
 
-def _frozen_units(backbone: nn.Module, images: Tensor) -> list[Unit]:
+def _frozen_units(backbone: Backbone, images: Tensor) -> list[Unit]:
     """Run the backbone once and keep the largest module calls that depend on nothing trainable.
 
-    Autograd itself is the judge: what depends on a trainable parameter requires a gradient.
+    Autograd itself is the judge: what depends on a trainable parameter requires a gradient. Calls around
+    modules that the backbone observes are left out, since these would not be called.
     """
     calls = _trace_calls(backbone, images)
     others = _trace_calls(backbone, images.roll(1, 0) * 0.5)
 
     def largest(call: _Call) -> Iterator[Unit]:
-        unit = _as_unit(call, others.get((call.name, call.call)), images)
+        around = call.name and any(name.startswith(f"{call.name}.") for name in backbone.observed)
+        twin = others.get((call.name, call.call))
+        unit = None if around else _as_unit(call, twin, images)
         if unit is not None:
             yield unit
             return

@@ -5,9 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from visiongraft.backbone import Backbone, BackboneSource, backbone_names, names_in
-from visiongraft.errors import BackboneError
+from torch import nn
+
+from visiongraft.backbone import (
+    Backbone,
+    BackboneSource,
+    backbone_names,
+    is_accepted,
+    split_names,
+)
+from visiongraft.errors import BackboneError, WeightsError
 from visiongraft.lookup.methods import find_adapter
+from visiongraft.module_backbone import PREFIX, as_backbone
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter
@@ -16,19 +25,20 @@ from visiongraft.saving.weights import load_weights
 
 
 def load_backbone(
-    name: str | Path,
+    name: str | Path | nn.Module,
     weights: str | Path | None = "pretrained",
     *,
     in_channels: int = 3,
     size: int | tuple[int, int] | None = None,
     partial: bool = False,
 ) -> Backbone:
-    """Load a backbone by name, or out of a saved model.
+    """Load a backbone by name or out of a saved model, or make one of a network.
 
     Args:
         name: ``"timm/resnet50"``, ``"torchvision/resnet50"``, ``"bundled/efficientnet_lite0"``, a
-            name after the slash that only one source has, or the folder of a saved model.
-        weights: ``"pretrained"``, ``None`` for random weights, or a local ``.safetensors``,
+            name after the prefix that only one source accepts, or the folder of a saved model. Or a
+            network: a backbone, or any other one, see ``ModuleBackbone``; it is copied.
+        weights: ``"pretrained"`` (of a network, its own), ``None`` for random weights, or a local ``.safetensors``,
             ``.pth``, ``.pt``, ``.th``, ``.bin`` or ``.ckpt`` file.
         in_channels: Number of image channels; a pretrained first layer is adapted to it.
         size: Network input, one number or (height, width); the architecture's own if ``None``.
@@ -50,6 +60,15 @@ def load_backbone(
     if in_channels < 1:
         raise BackboneError(f"in_channels={in_channels} is not a number of channels of at least 1")
     pair = as_size(size)
+    if isinstance(name, nn.Module):
+        if weights is None:
+            raise WeightsError(
+                "weights=None, but a network that is passed as backbone has weights; initialize it as needed"
+            )
+        backbone = as_backbone(name, in_channels=in_channels, size=pair)
+        if weights != "pretrained":
+            load_weights(backbone, Path(weights), partial=partial)
+        return backbone
     if is_saved_model(name):
         return load_saved_backbone(
             Path(name),
@@ -75,7 +94,7 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
 
     Args:
         name: A full name, with ``"distribution:"`` before it where two plugins provide the
-            prefix, or a name after the slash that only one source has.
+            prefix, or a name after the prefix that only one source accepts.
 
     Returns:
         The source, and the name without prefix.
@@ -83,20 +102,26 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     Raises:
         BackboneError: Nobody or more than one provides it.
     """
-    prefix, _, short = name.rpartition("/")
     owner, colon, rest = name.partition(":")
-    chosen = f"{owner}:{rest.rpartition('/')[0]}"
-    if colon and plugins().provides("backbone", chosen):
-        return plugins().get("backbone", chosen), rest.rpartition("/")[2]
+    if colon:
+        for prefix, short in split_names(rest):
+            if plugins().provides("backbone", f"{owner}:{prefix}"):
+                return plugins().get("backbone", f"{owner}:{prefix}"), short
     sources = plugins().backbone_sources()
-    if prefix in sources and short in sources[prefix].names():
-        return sources[prefix], short
-    owners = [s for s in sources.values() if name in names_in(s)] if not prefix else []
+    for prefix, short in split_names(name):
+        if prefix in sources and is_accepted(sources[prefix], short):
+            return sources[prefix], short
+    owners = [source for source in sources.values() if is_accepted(source, name)]
     if len(owners) == 1:
         return owners[0], name
     if owners:
         options = " or ".join(f"{s.prefix}/{name}" for s in owners)
         raise BackboneError(f"backbone {name!r} exists more than once; use {options}")
+    if name.startswith(PREFIX):
+        raise BackboneError(
+            f"backbone {name} is a network that was passed in memory; pass it again: load(folder, "
+            "backbone=network), or fit(..., backbone=network, resume=True)"
+        )
     if is_adapter(adapter_folder(Path(name))):
         raise BackboneError(
             f"backbone={name} is the folder of an adapter, without its base; load it on its base, "

@@ -32,12 +32,15 @@ RANDOM = "random"  # the weights of a backbone that none were loaded into
 BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
 
 
-def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network, SavedConfig]:
+def load_network(
+    folder: Path, task: type[Task] | None = None, backbone: nn.Module | None = None
+) -> tuple[Network, SavedConfig]:
     """Load a saved model.
 
     Args:
         folder: The saved model.
         task: The task's class, if it is not an installed plugin's.
+        backbone: The network that the backbone was made of, if it was in memory.
 
     Returns:
         The network in evaluation mode, and the config.
@@ -50,7 +53,7 @@ def load_network(folder: Path, task: type[Task] | None = None) -> tuple[Network,
     kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
     if task is None:
         check_class(folder, config, kind)
-    return build_network(folder, config, kind, find_source, find_adapter), config
+    return build_network(folder, config, kind, find_source, find_adapter, backbone), config
 
 
 def load_adapted(

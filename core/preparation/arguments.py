@@ -9,6 +9,7 @@ from types import MappingProxyType, NoneType
 from typing import Any
 
 import torch
+from torch import nn
 
 from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, fit_defaults
 from visiongraft.errors import OptionError
@@ -20,9 +21,11 @@ from visiongraft.lookup.methods import (
     find_transfer_loss,
 )
 from visiongraft.model import TransferModel
+from visiongraft.module_backbone import IN_MEMORY, name_of
 from visiongraft.multi_task.file import read_task_file
 from visiongraft.options import refuse_unknown
-from visiongraft.preparation.starting import IN_MEMORY, Start
+from visiongraft.preparation.starting import IN_MEMORY as MODEL_IN_MEMORY
+from visiongraft.preparation.starting import Start
 from visiongraft.preprocess import as_size
 from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
@@ -69,7 +72,10 @@ def new_settings(
         "schedule": schedule.to_json(),
     }
     find_optimizer(values["optimizer"])  # before the dataset is read and checked
-    if not is_saved_model(values["backbone"]):
+    if isinstance(given["backbone"], nn.Module):
+        if values["weights"] == "pretrained":
+            values["weights"] = IN_MEMORY
+    elif not is_saved_model(values["backbone"]):
         find_source(values["backbone"])
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     check_device(config.device)
@@ -153,17 +159,19 @@ def converted(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _backbone(value: Any) -> str:
+    if isinstance(value, nn.Module):
+        return name_of(value)
     if not isinstance(value, (str, Path)):
         raise OptionError(
-            f"backbone is of type {type(value).__name__}, not a name or the folder of a saved model; "
-            "save a model and pass its folder, or provide a network of your own by a plugin"
+            f"backbone is of type {type(value).__name__}, not a name, the folder of a saved model or "
+            "a network; pass one of these"
         )
     return str(value)
 
 
 def _start(value: Any) -> str | None:
     if isinstance(value, TransferModel):
-        return IN_MEMORY
+        return MODEL_IN_MEMORY
     return None if value is None else str(value)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from accelerate import Accelerator
+from torch import nn
 
 from visiongraft.adaptation.networks import apply_adapters
 from visiongraft.config import FitConfig
@@ -13,6 +14,7 @@ from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.methods import find_adapter, find_optimizers, find_transfer_loss
 from visiongraft.lookup.models import load_source_head
+from visiongraft.module_backbone import IN_MEMORY
 from visiongraft.network import Network
 from visiongraft.preparation.datasets import Given, RunData, read_run_data
 from visiongraft.preparation.starting import start_folder, started_backbone
@@ -60,7 +62,7 @@ def prepare_run(
             start.check_names(found.task)
             if folder is None or main:
                 start.keep(scratch)
-    run = build_run(config, schedule, found, folder, scratch)
+    run = build_run(config, schedule, found, folder, scratch, given.backbone)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
     _check_first_phase(run)
     return run, found
@@ -100,7 +102,12 @@ def check_streams(config: FitConfig, task: Task) -> None:
 
 
 def build_run(
-    config: FitConfig, schedule: Schedule, data: RunData, folder: Path | None, scratch: Path
+    config: FitConfig,
+    schedule: Schedule,
+    data: RunData,
+    folder: Path | None,
+    scratch: Path,
+    given: nn.Module | None = None,
 ) -> Run:
     """Build the network of a run on data that has been read.
 
@@ -110,6 +117,7 @@ def build_run(
         data: The data.
         folder: The run folder, or ``None`` to keep nothing on disk.
         scratch: Where temporary files may go.
+        given: The network to train, if one was passed.
 
     Returns:
         The run before its first step.
@@ -121,8 +129,12 @@ def build_run(
         backbone = started_backbone(where, config.size)
     else:
         size = config.size or task.input_size
+        weights = "pretrained" if config.weights == IN_MEMORY else config.weights
         backbone = load_backbone(
-            config.backbone, config.weights, in_channels=config.in_channels, size=size
+            config.backbone if given is None else given,
+            weights,
+            in_channels=config.in_channels,
+            size=size,
         )
     resize = config.resize or (task.resize if config.start is None else None)
     if resize is not None:
@@ -162,7 +174,7 @@ def _transfer(config: FitConfig, network: Network, scratch: Path) -> Transfer:
     if config.start is not None:
         source = (start_folder(config.start, scratch), "pretrained")
     with preserved():  # what a head draws is replaced by its weights
-        head = load_source_head(*source, network.task)
+        head = None if config.weights == IN_MEMORY else load_source_head(*source, network.task)
     if head is None:
         raise OptionError(
             f"transfer loss {needing[0]!r} needs the head that the backbone was trained with, and "

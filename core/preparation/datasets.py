@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from visiongraft.config import FitConfig
 from visiongraft.data.check import (
     CheckedSet,
@@ -30,19 +32,21 @@ from visiongraft.training.selection.criteria import VALIDATION
 
 @dataclass(frozen=True)
 class Given:
-    """The datasets that a run is given, in any form that its task reads.
+    """What a run is given: datasets in any form that its task reads, and networks.
 
     Attributes:
         data: The training data.
         evaluate_on: Evaluation sets by name.
         streams: Streams by name.
         start: The model that the run continues with, whose classes they must have.
+        backbone: The network to train, if one was passed.
     """
 
     data: Any
     evaluate_on: Mapping[str, Any] = field(default_factory=dict)
     streams: Mapping[str, Any] = field(default_factory=dict)
     start: Start | None = None
+    backbone: nn.Module | None = None
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,16 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
         phase = phases.setdefault(record["phase"], {"trainable": record["trainable"], "epochs": 0})
         phase["epochs"] += 1
     config = asdict(run.config)
-    settings = ["epochs", "batch_size", "optimizer", "weight_decay", "precision", "ema", "seed"]
+    settings = [
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "weight_decay",
+        "precision",
+        "ema",
+        "swa",
+        "seed",
+    ]
     changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
     settings += [name for name in ("transfer_loss", "adapters", "start", "wise_ft") if config[name]]
     before, after = data.task.options(), run.network.task.options()

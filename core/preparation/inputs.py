@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from visiongraft.adaptation.networks import base_digest
 from visiongraft.backbone import Backbone
+from visiongraft.module_backbone import IN_MEMORY
 from visiongraft.preparation.datasets import RunData
 from visiongraft.preparation.starting import start_folder
 from visiongraft.registry.source_code import source_digests
@@ -74,7 +76,9 @@ def _weights_digests(run: Run, losses: Mapping[str, TransferLoss]) -> dict[str, 
         for name, loss in losses.items()
         for option, path in loss.files().items()
     }
-    if config.weights not in (None, "pretrained"):
+    if config.weights == IN_MEMORY:
+        weights["backbone"] = base_digest(run.network)
+    elif config.weights not in (None, "pretrained"):
         weights["weights"] = file_sha256(Path(str(config.weights)))
     elif config.start is not None:
         weights["start"] = file_sha256(

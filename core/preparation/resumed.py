@@ -7,9 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from visiongraft.config import AUTO, FitConfig, differences
 from visiongraft.errors import CheckpointError
 from visiongraft.lookup.tasks import find_task
+from visiongraft.module_backbone import IN_MEMORY as NETWORK_IN_MEMORY
 from visiongraft.multi_task.file import read_task_file
 from visiongraft.preparation.arguments import check_device, converted, make_schedule
 from visiongraft.preparation.datasets import RunData
@@ -49,6 +52,10 @@ def resumed_settings(
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{folder} contains no run to resume; start one without resume=True")
     stored = FitConfig.read(folder)
+    if stored.weights == NETWORK_IN_MEMORY and not isinstance(given["backbone"], nn.Module):
+        raise CheckpointError(
+            f"run {folder} was trained on a network in memory: pass the same one again, as backbone"
+        )
     called = {name: given[name] for name in defaults if given[name] is not defaults[name]}
     for name in MEASURED:
         if called.get(name) == AUTO:

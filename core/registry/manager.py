@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,7 +210,7 @@ class PluginManager:
         Returns:
             One line.
         """
-        for key in (name, name.rpartition("/")[0]):
+        for key in accumulate(name.split("/"), "{}/{}".format):
             owners = self._items[kind].get(key, [])
             if len(owners) > 1:
                 names = " and ".join(record.owner for record, _ in owners)

@@ -36,8 +36,8 @@ class SavedConfig:
     Attributes:
         task: Name of the task.
         task_options: Its fields.
-        backbone: Full name, ``in_channels``, ``preprocess`` and ``provenance`` of the backbone; name
-            and options of its ``adapters``, if there are any.
+        backbone: Full name, ``in_channels``, ``preprocess`` and ``provenance`` of the backbone; its
+            ``architecture`` and name and options of its ``adapters``, if there are any.
         facts: What is known about training and data, for the model card.
         visiongraft: Version of the toolkit that wrote it.
         classes: Where the classes of ``task`` and ``backbone`` are defined; empty in format 2.
@@ -62,6 +62,7 @@ def describe_model(network: Network, facts: Mapping[str, Any], task_name: str) -
             "in_channels": info.in_channels,
             "preprocess": asdict(info.preprocess),
             "provenance": info.provenance,
+            **({"architecture": info.architecture} if info.architecture else {}),
             **({"adapters": [choice.to_json() for choice in adapters]} if adapters else {}),
         },
         facts=dict(facts),
@@ -178,6 +179,8 @@ def _faults(config: SavedConfig) -> Iterator[str]:
     for name in ("preprocess", "provenance"):
         if not isinstance(described.get(name), dict):
             yield f"the backbone's {name!r} is {described.get(name)!r}, not a dict"
+    if not isinstance(described.get("architecture", {}), dict):
+        yield f"the backbone's 'architecture' is {described['architecture']!r}, not a dict"
     adapters = described.get("adapters", [])
     if not isinstance(adapters, list) or not all(map(_is_call, adapters)):
         yield f"the backbone's 'adapters' are {adapters!r}, not names with options"

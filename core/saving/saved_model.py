@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiongraft.adaptation.backbones import apply_adapter
 from visiongraft.adapters import AdapterChoice
 from visiongraft.backbone import Backbone, BackboneSource
 from visiongraft.errors import ArtifactError
+from visiongraft.module_backbone import as_saved
 from visiongraft.network import Network
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.saving.files import write_bytes, write_json
@@ -84,6 +85,7 @@ def build_network(
     kind: type[Task],
     source_of: SourceOf,
     adapter_of: AdapterOf,
+    given: nn.Module | None = None,
 ) -> Network:
     """Build a saved model's network and load its weights.
 
@@ -93,6 +95,7 @@ def build_network(
         kind: The task's class.
         source_of: Finds a backbone's source by the backbone's full name.
         adapter_of: Makes the adapters that could not be merged.
+        given: The network that the backbone was made of, if it was in memory.
 
     Returns:
         The network, in evaluation mode.
@@ -100,7 +103,7 @@ def build_network(
     Raises:
         ArtifactError: Something is missing, damaged or does not fit together.
     """
-    backbone = _build_backbone(folder, config, source_of, adapter_of)
+    backbone = _build_backbone(folder, config, source_of, adapter_of, given=given)
     network = network_around(folder, config, kind, backbone)
     load_tensors(network, network.inference_state(), folder / WEIGHTS)
     return network
@@ -247,14 +250,21 @@ def _build_backbone(
     adapter_of: AdapterOf,
     in_channels: int | None = None,
     size: tuple[int, int] | None = None,
+    given: nn.Module | None = None,
 ) -> Backbone:
     described: Mapping[str, Any] = config.backbone
-    source, short = source_of(described["name"])
+    architecture: Mapping[str, Any] = described.get("architecture", {})
     preprocess = preprocess_of(folder, config)
     with described_by(folder / CONFIG):
         channels = in_channels or described["in_channels"]
         preprocess = replace(preprocess, size=size or preprocess.size).with_channels(channels)
-        backbone = source.build(short, pretrained=False, in_channels=channels, size=preprocess.size)
+        if given is not None:
+            backbone = as_saved(given, described["name"], architecture, preprocess)
+        else:
+            source, short = source_of(described["name"])
+            backbone = source.rebuild(
+                short, architecture, in_channels=channels, size=preprocess.size
+            )
     recorded = config.classes.get("backbone")
     if recorded is not None and not is_class(recorded, class_path(type(backbone))):
         raise ArtifactError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -34,7 +35,7 @@ from visiongraft.training.optimizers import (
 from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
 from visiongraft.training.resuming.checkpoint import Checkpoint, read_best
 from visiongraft.training.resuming.state import (
-    restore_ema,
+    restore_average,
     restore_run,
     restore_steps,
     take_checkpoint,
@@ -44,7 +45,7 @@ from visiongraft.training.selection.keeping import BestWeights, choose_alpha, de
 from visiongraft.training.steps import Steps
 from visiongraft.training.transfer.adapting import TargetImages, adapted
 from visiongraft.training.transfer.preparing import prepare_losses
-from visiongraft.training.weights.ema import EMA
+from visiongraft.training.weights.averages import Average, make_average
 from visiongraft.training.weights.head_start import start_head
 from visiongraft.training.weights.interpolation import Interpolation
 from visiongraft.training.weights.norms import mean_norms
@@ -71,7 +72,7 @@ class Engine:
         self.accelerator = accelerator
         self.device: torch.device = self.accelerator.device
         run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema: EMA | None = None
+        self.average: Average | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.images = ImageLoaders(
             run.network,
@@ -149,10 +150,9 @@ class Engine:
         run = self.run
         if checkpoint is None:
             prepare_losses(self.images)
-        if run.config.ema:  # now that the shapes of all tensors are known
-            self.ema = EMA(run.network, run.config.ema)
-            if checkpoint is not None:
-                restore_ema(self.ema, checkpoint)
+        self.average = make_average(run.network, run.config)  # shapes of all tensors are known now
+        if self.average and checkpoint is not None:
+            restore_average(self.average, checkpoint)
         seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
 
     # ---- phases ----
@@ -169,8 +169,8 @@ class Engine:
         network = run.network
         made = set_up_phase(run, index, phase, self.optimizers)
         self.optimizers = [each.optimizer for each in made]
-        if self.ema and not state.snapshot:
-            self.ema.adopt(network, frozen_tensors(network))
+        if self.average and not state.snapshot:
+            self.average.adopt(network, frozen_tensors(network))
         snapshot = (
             FrozenSnapshot(state.snapshot) if state.snapshot else FrozenSnapshot.take(network)
         )
@@ -185,8 +185,10 @@ class Engine:
             while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
-        ema = self.ema.tensors if self.ema else None
-        receipt = snapshot.check(network, self.optimizers, phase=phase, index=index, ema=ema)
+        averaged = self.average.tensors if self.average else None
+        receipt = snapshot.check(
+            network, self.optimizers, phase=phase, index=index, averaged=averaged
+        )
         if network.transfer is not None:
             network.transfer.check(f"in phase {index + 1}")
         state.receipts.append(receipt.to_json())
@@ -200,8 +202,8 @@ class Engine:
     def _start_head(self, batches: PhaseBatches) -> None:
         network = self.run.network
         done = start_head(self.images, batches, self.accelerator.num_processes)
-        if done and self.ema:  # the average begins with the head that training begins with
-            self.ema.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
+        if done and self.average:  # the average begins with the head that training begins with
+            self.average.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
 
     def _exhausted(self, phase: Phase) -> bool:
         patience = phase.patience or self.run.config.patience
@@ -214,19 +216,27 @@ class Engine:
 
         def set_rates(step: int, steps: int) -> None:
             done = state.phase_epoch * steps + step
+            held = self._held_from() * steps
             for each in ready.optimizers:
                 shape = each.spec.shape or phase.shape
-                factor = learning_rate_factor(done, phase.epochs * steps, shape)
+                factor = learning_rate_factor(done, phase.epochs * steps, shape, held=held)
                 set_learning_rate(each.optimizer, factor)
 
-        frozen = set(frozen_tensors(run.network)) if self.ema else set()
+        frozen = set(frozen_tensors(run.network)) if self.average else set()
         for steps, losses in self.train_steps(ready, set_rates):
-            if self.ema:
-                self.ema.update(run.network, frozen)
+            if self.average:
+                self.average.after_step(run.network, frozen)
             if self.main:
                 self.hooks.step_ended(run=run, step=state.step, steps=steps, losses=losses)
             if config.checkpoint_every and state.step % config.checkpoint_every == 0:
                 self._write_checkpoint()
+
+    def _held_from(self) -> float:
+        """Return the epoch of the phase from which learning rates stay as they are."""
+        state, config = self.run.state, self.run.config
+        if config.swa is None:
+            return math.inf
+        return config.epochs - config.swa - (state.epoch - state.phase_epoch)
 
     def train_steps(
         self, ready: ReadyPhase, set_rates: Callable[[int, int], None]
@@ -260,7 +270,9 @@ class Engine:
     def _finish_epoch(self, phase_batches: PhaseBatches, phase: Phase) -> None:
         run, state = self.run, self.run.state
         self._share_buffers()
-        applied = self.ema.applied(run.network) if self.ema else nullcontext()
+        if self.average:
+            self.average.after_epoch(run.network, frozen_tensors(run.network), state.epoch)
+        applied = self.average.applied(run.network) if self.average else nullcontext()
         with applied, self._adapted():
             measured = self._measure_epoch(phase_batches)
             chosen = choose_alpha(run, measured)
@@ -321,7 +333,7 @@ class Engine:
         """
         if self.accelerator.num_processes == 1:
             return
-        averaged = self.ema.tensors if self.ema else {}
+        averaged = self.average.tensors if self.average else {}
         for name, buffer in self.run.network.named_buffers():
             for tensor in (buffer, averaged.get(name)):
                 if tensor is not None:
@@ -352,7 +364,7 @@ class Engine:
         folder = run.folder / "checkpoints"
         best = run.state.best
         self.best.write(folder, best)
-        checkpoint = take_checkpoint(run, self.optimizers, self.ema, self.accelerator, ranks)
+        checkpoint = take_checkpoint(run, self.optimizers, self.average, self.accelerator, ranks)
         checkpoint.write(folder / "last.safetensors")
         for old in folder.glob("best-*.safetensors"):
             if best is None or old.name != best["file"]:

@@ -65,7 +65,7 @@ class FrozenSnapshot:
         *,
         phase: Phase,
         index: int,
-        ema: Mapping[str, Tensor] | None = None,
+        averaged: Mapping[str, Tensor] | None = None,
     ) -> Receipt:
         """Prove that nothing frozen has changed.
 
@@ -74,7 +74,7 @@ class FrozenSnapshot:
             optimizers: The phase's optimizers.
             phase: The phase that ran.
             index: Its position in the schedule.
-            ema: Averaged tensors by name, if any are kept.
+            averaged: Averaged tensors by name, if any are kept.
 
         Returns:
             The receipt.
@@ -85,8 +85,8 @@ class FrozenSnapshot:
         where = f"in phase {index + 1} (trainable={phase.label!r})"
         check_modes(network, where)
         self._check_tensors(frozen_tensors(network), "", where)
-        averaged = {n: t for n, t in (ema or {}).items() if n in self.digests}
-        self._check_tensors(averaged, "the averaged copy of ", where, complete=False)
+        copies = {n: t for n, t in (averaged or {}).items() if n in self.digests}
+        self._check_tensors(copies, "the averaged copy of ", where, complete=False)
         held = check_optimizers(network, optimizers, where)
         return Receipt(
             index,
@@ -94,7 +94,7 @@ class FrozenSnapshot:
             self.digests,
             len(network.held_in_eval),
             held,
-            ema is not None,
+            averaged is not None,
         )
 
     def _check_tensors(

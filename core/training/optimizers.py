@@ -68,7 +68,11 @@ def build_optimizer(
 
 
 def learning_rate_factor(
-    step: int, steps: int, shape: str = "cosine", warmup: float = 0.05
+    step: int,
+    steps: int,
+    shape: str = "cosine",
+    warmup: float = 0.05,
+    held: float = math.inf,
 ) -> float:
     """Scale the peak learning rate: linear warm-up, then by the shape of the phase.
 
@@ -77,6 +81,7 @@ def learning_rate_factor(
         steps: Steps in the phase.
         shape: ``"cosine"`` or ``"linear"`` down to zero, or ``"constant"``.
         warmup: Fraction of the steps that warms up.
+        held: Step from which the factor stays as it is, after the warm-up.
 
     Returns:
         A factor in (0, 1].
@@ -88,7 +93,7 @@ def learning_rate_factor(
     rising = max(1, round(warmup * steps))
     if step < rising:
         return (step + 1) / rising
-    done = (step - rising) / max(1, steps - rising)
+    done = (min(step, max(held, rising)) - rising) / max(1, steps - rising)
     if shape == "constant":
         return 1.0
     return 1 - done if shape == "linear" else 0.5 * (1 + math.cos(math.pi * done))

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from rich.progress import track
+from torch import nn
 
 from visiongraft.config import AUTO
 from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
@@ -93,7 +94,13 @@ def lr_find(
                 "a launcher"
             )
         work_started()
-        sources = Given(data, given["evaluate_on"] or {}, given["streams"] or {}, origin)
+        sources = Given(
+            data,
+            given["evaluate_on"] or {},
+            given["streams"] or {},
+            origin,
+            given["backbone"] if isinstance(given["backbone"], nn.Module) else None,
+        )
         run, _ = prepare_run(sources, task, config, schedule, accelerator, None, scratch)
         set_batch_size(run, given["batch_size"], accelerator)
         for line in run.warnings:

@@ -15,27 +15,6 @@ def tensor_names(model: nn.Module) -> list[str]:
     return [n for n, _ in chain(model.named_parameters(), model.named_buffers())]
 
 
-def name_stages(numbers: Mapping[str, int], prefix: str = "") -> dict[str, str]:
-    """Convert stage numbers to the names ``stem, stage1, stage2, ...`` without gaps.
-
-    Args:
-        numbers: Number by tensor name, smaller numbers closer to the input.
-        prefix: Prefix of the tensors' names.
-
-    Returns:
-        Stage by tensor name, ordered from the input to the output.
-
-    Examples:
-        >>> name_stages({"head.weight": 7, "conv.weight": 0})
-        {'conv.weight': 'stem', 'head.weight': 'stage1'}
-    """
-    rank = {number: i for i, number in enumerate(sorted(set(numbers.values())))}
-    return {
-        f"{prefix}{name}": f"stage{rank[number]}" if rank[number] else "stem"
-        for name, number in sorted(numbers.items(), key=lambda item: item[1])
-    }
-
-
 def timm_stages(model: nn.Module, called: Sequence[str]) -> dict[str, int]:
     """Number the tensors of a timm model by stage.
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
+from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, name_stages
 from visiongraft.errors import BackboneError, one_line
 from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
-from visiongraft.plugins.backbones.stages import name_stages, timm_stages
+from visiongraft.plugins.backbones.stages import timm_stages
 from visiongraft.preprocess import PreprocessConfig
 
 TimmModel = Any  # an nn.Module; timm's models share methods that no type declares

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torchvision.models import DenseNet, SwinTransformer
 
-from visiongraft.backbone import Backbone, BackboneInfo, Features
+from visiongraft.backbone import Backbone, BackboneInfo, Features, name_stages
 from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.dry_run import dry_run
-from visiongraft.plugins.backbones.stages import name_stages, tensor_names
+from visiongraft.plugins.backbones.stages import tensor_names
 from visiongraft.preprocess import PreprocessConfig
 
 CONTAINERS = ("features", "layers", "trunk_output", "blocks")

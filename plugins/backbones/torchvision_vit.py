@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torchvision.models import VisionTransformer
 from torchvision.models.vision_transformer import interpolate_embeddings
 
-from visiongraft.backbone import Backbone, BackboneInfo, Features
+from visiongraft.backbone import Backbone, BackboneInfo, Features, name_stages
 from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.dry_run import dry_run
-from visiongraft.plugins.backbones.stages import name_stages, tensor_names
+from visiongraft.plugins.backbones.stages import tensor_names
 from visiongraft.preprocess import PreprocessConfig
 
 POSITIONS = "encoder.pos_embedding"

@@ -66,7 +66,7 @@ class CDAN(TransferLoss):
         backbone: Backbone,
         source: Backbone,
         *,
-        strength: float = 1.0,
+        strength: float = 0.1,
         hidden: int = 256,
         entropy: bool = True,
     ) -> None:

@@ -41,7 +41,7 @@ class DeepCoral(TransferLoss):
     streams: ClassVar[tuple[str, ...]] = (STREAM,)
     adapts_to: ClassVar[tuple[str, ...]] = (STREAM,)
 
-    def __init__(self, backbone: Backbone, source: Backbone, *, strength: float = 1.0) -> None:
+    def __init__(self, backbone: Backbone, source: Backbone, *, strength: float = 0.01) -> None:
         super().__init__(backbone, source)
         check_strength(self.name, strength=strength)
         self.strength = strength

@@ -40,7 +40,8 @@ class DANN(TransferLoss):
     Args:
         backbone: The backbone that will train.
         source: Not used.
-        strength: Factor on the reversed gradient.
+        strength: Factor on the reversed gradient; 1 in the paper, with which small networks that
+            train from scratch forgot the source.
         hidden: Width of the discriminator's two hidden layers.
     """
 
@@ -50,7 +51,7 @@ class DANN(TransferLoss):
     adapts_to: ClassVar[tuple[str, ...]] = (STREAM,)
 
     def __init__(
-        self, backbone: Backbone, source: Backbone, *, strength: float = 1.0, hidden: int = 256
+        self, backbone: Backbone, source: Backbone, *, strength: float = 0.1, hidden: int = 256
     ) -> None:
         super().__init__(backbone, source)
         check_strength(self.name, strength=strength)

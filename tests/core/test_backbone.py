@@ -89,6 +89,32 @@ def test_a_backbone_is_found_by_full_name_or_by_a_short_name_that_is_unique(
     assert (source.prefix, found) == (prefix, short)
 
 
+class AnySource(ToySource):
+    """Accepts more names than it lists."""
+
+    def accepts(self, name: str) -> bool:
+        return name.count("/") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "prefix", "short"),
+    [("hub/org/net", "hub", "org/net"), ("hub/mine/net", "hub/mine", "net")],
+)
+def test_the_source_with_the_longest_prefix_provides_a_name_that_is_not_listed(
+    toys: list[BackboneSource], name: str, prefix: str, short: str
+) -> None:
+    manager = PluginManager(discover=False)
+    sources = [AnySource("hub", "org/listed"), ToySource("hub/mine", "net")]
+    plugin = SimpleNamespace(hook=hookimpl(lambda: sources, specname="register_backbones"))
+    manager.register(plugin, "hubs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("visiongraft.lookup.backbones.plugins", lambda: manager)
+        source, found = find_source(name)
+        assert (source.prefix, found) == (prefix, short)
+        with pytest.raises(BackboneError, match="no backbone 'hub/mine/other/net'"):
+            find_source("hub/mine/other/net")
+
+
 def test_a_short_name_that_two_sources_have_is_refused_with_both_full_names() -> None:
     with pytest.raises(BackboneError, match="use blue/shared or red/shared"):
         find_source("shared")

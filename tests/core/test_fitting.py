@@ -90,6 +90,8 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("clip_norm", float("nan"), OptionError, "clip_norm=nan"),
     ("ema", 1.0, OptionError, "ema=1.0"),
     ("ema", "0.9", OptionError, "ema='0.9'"),
+    ("swa", 0, OptionError, "swa=0 is not an integer of at least 1"),
+    ("swa", 100, OptionError, "swa=100 averages more epochs than the run has"),
     ("patience", 0, OptionError, "patience=0"),
     ("wise_ft", 0, OptionError, "wise_ft=0 is not an integer of at least 1"),
     ("checkpoint_every", 0, OptionError, "checkpoint_every=0"),
@@ -343,6 +345,13 @@ def test_a_folder_with_a_run_is_not_changed(fit_toy: Any, toy_data: Any, run: Pa
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
+def test_two_averages_of_the_weights_are_refused(fit_toy: Any, toy_data: Any) -> None:
+    with pytest.raises(
+        OptionError, match=r"swa=1 and ema=0\.9 average the same weights; choose one"
+    ):
+        fit_toy(toy_data(20), swa=1, ema=0.9, **QUICK)
+
+
 def test_a_folder_that_cannot_be_created_is_named(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:
@@ -377,6 +386,7 @@ OTHER: dict[str, Any] = {
     "accumulate": 2,
     "clip_norm": None,
     "ema": 0.9,
+    "swa": 1,
     "patience": 4,
     "checkpoint_every": 1,
     "workers": 1,

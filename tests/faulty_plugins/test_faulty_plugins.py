@@ -109,7 +109,8 @@ TASKS = [
     ),
     case(
         "head_captures_batch_size",
-        "batch_size_does_not_matter no_image_gives_no_result loss_parts_are_means metrics_do_not_depend_on_batches",
+        "batch_size_does_not_matter extra_outputs_belong_to_single_images no_image_gives_no_result "
+        "loss_parts_are_means metrics_do_not_depend_on_batches",
         "RuntimeError",
     ),
     case(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from functools import cache
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from visiongraft.exporters.runtime import Predictor
 from visiongraft.registry.manager import PluginManager, using
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 
-THIRD_PARTY = Path(__file__).parents[1] / "third_party" / "missing_targets.py"
+THIRD_PARTY = Path(__file__).parents[1] / "third_party"
 HEADS = {
     "built_in": {"kind": "classification", "mask": "segmentation(channels=8)"},
     "third_party": {"kind": "classification", "marks": "marks"},
@@ -23,17 +23,19 @@ HEADS = {
 ORDINARY = {"loss_parts_are_means", "learned_tensors_are_registered", "any_image_size_works"}
 
 
-@cache
-def manager() -> PluginManager:
-    """Return the installed plugins and the third party's task."""
-    spec = spec_from_file_location("third_party_marks", THIRD_PARTY)
-    assert spec is not None and spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    found = PluginManager()
-    found.register(module, "marks")
-    return found
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Install the third party's task, also for the processes that the kit starts."""
+    site = tmp_path_factory.mktemp("site")
+    folder = site / "marks-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: marks\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[visiongraft]\nmarks = missing_targets\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", [str(THIRD_PARTY), str(site), *sys.path])
+        with using(PluginManager()):
+            yield
+    sys.modules.pop("missing_targets", None)
 
 
 @cache
@@ -54,9 +56,9 @@ def trial(name: str) -> TaskTrial:
         for check in TASK_CHECKS
     ],
 )
+@pytest.mark.usefixtures("installed")
 def test_it_passes_the_kit(name: str, check: Check[Any]) -> None:
-    with using(manager()):
-        check.run(trial(name))
+    check.run(trial(name))
 
 
 @pytest.mark.slow
@@ -86,3 +88,5 @@ def test_one_file_proves_and_predicts_all_heads(tmp_path: Path) -> None:
     assert found.kind.label == expected.kind.label
     assert (found.mask.mask == expected.mask.mask).all()
     assert sorted(path.suffix for path in (tmp_path / "drawn").iterdir()) == [".jpg", ".png"]
+    half = model.export(tmp_path / "half.onnx", precision="fp16")
+    assert half.precision == "fp16"

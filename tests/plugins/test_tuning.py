@@ -35,7 +35,7 @@ def test_the_learning_rate_is_swept(settings: Any) -> None:
     sweep = visiongraft.lr_find(**settings, schedule="full", batch_size=8, steps=20)
     assert 10 < len(sweep.losses) <= 20
     assert all(map(math.isfinite, sweep.losses))
-    assert sweep.settings == "full(learning_rate={rate})"
+    assert sweep.settings.startswith("full(learning_rate={rate}")
 
 
 def test_the_batch_size_is_measured(settings: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -100,11 +101,15 @@ def _evenly(images: int) -> int:
 
 def _trains_at_random(trial: TaskTrial) -> bool:
     """Check whether dropout, batch norm or the like make training differ between processes."""
-    network, batch = trial.together(TOGETHER)
+    network, batch = trial.together(TOGETHER, training=True)
+    network = deepcopy(network)
     parts: tuple[nn.Module, ...] = (network.head, network.loss)
     if any(isinstance(m, _BatchNorm) for part in parts for m in part.modules()):
         return True
     apply_phase(network, Phase(1, "head"))
+    with torch.no_grad(), seeded(0):  # a layer that begins with zeros would hide dropout before it
+        for parameter in network.head.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
     network.train()
     losses = []
     for seed in range(2):

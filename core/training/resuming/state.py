@@ -14,7 +14,7 @@ from visiongraft.seeds import restore_random_state
 from visiongraft.training.optimizers import optimizer_tensors, restore_optimizers
 from visiongraft.training.resuming.checkpoint import Checkpoint
 from visiongraft.training.run import Run
-from visiongraft.training.weights.ema import EMA
+from visiongraft.training.weights.averages import Average
 
 RankState = tuple[dict[str, Tensor], dict[str, Any]]
 
@@ -22,7 +22,7 @@ RankState = tuple[dict[str, Tensor], dict[str, Any]]
 def take_checkpoint(
     run: Run,
     optimizers: Sequence[torch.optim.Optimizer],
-    ema: EMA | None,
+    average: Average | None,
     accelerator: Accelerator,
     ranks: list[RankState],
 ) -> Checkpoint:
@@ -31,7 +31,7 @@ def take_checkpoint(
     Args:
         run: The run.
         optimizers: The optimizers of the phase.
-        ema: The averaged weights, if any are kept.
+        average: The averaged weights, if any are kept.
         accelerator: Holds the gradient scaler.
         ranks: Of each process the tensors of its random state, and as JSON values ``random``, the rest
             of it, and ``sums``, see ``RunState.sums``.
@@ -43,7 +43,7 @@ def take_checkpoint(
     groups = {
         "network": dict(run.network.state_dict()),
         "optimizer": tensors,
-        "ema": ema.tensors if ema else {},
+        "ema": average.tensors if average else {},
         **{f"random{rank}": tensors for rank, (tensors, _) in enumerate(ranks)},
     }
     scaler = accelerator.scaler
@@ -51,7 +51,7 @@ def take_checkpoint(
         "optimizer": values,
         "random": [values["random"] for _, values in ranks],
         "sums": [values["sums"] for _, values in ranks],
-        "ema_updates": ema.updates if ema else 0,
+        "ema_updates": average.updates if average else 0,
         "scaler": scaler.state_dict() if scaler is not None else None,
     }
     return Checkpoint(run.state, groups, others)
@@ -77,16 +77,16 @@ def restore_run(run: Run, checkpoint: Checkpoint) -> None:
         ) from error
 
 
-def restore_ema(ema: EMA, checkpoint: Checkpoint) -> None:
+def restore_average(average: Average, checkpoint: Checkpoint) -> None:
     """Restore the averaged weights.
 
     Args:
-        ema: The averages of the restored network; changed in place.
+        average: The averages of the restored network; changed in place.
         checkpoint: The checkpoint.
     """
     for name, tensor in checkpoint.tensors.get("ema", {}).items():
-        ema.tensors[name].copy_(tensor)
-    ema.updates = checkpoint.values["ema_updates"]
+        average.tensors[name].copy_(tensor)
+    average.updates = checkpoint.values["ema_updates"]
 
 
 def restore_steps(

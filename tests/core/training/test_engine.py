@@ -9,10 +9,14 @@ from typing import Any
 import pytest
 import torch
 
+from visiongraft import hookimpl
 from visiongraft.errors import ScheduleError, TrainingError
 from visiongraft.schedules import Phase, milestones, schedule
+from visiongraft.training import engine
 from visiongraft.training.freezing import digest
+from visiongraft.training.optimizers import set_learning_rate
 from visiongraft.training.resuming.checkpoint import Checkpoint
+from visiongraft.training.run import Run
 
 PLAIN = {"schedule": "full", "epochs": 2, "replay": False}
 
@@ -269,12 +273,49 @@ def test_mixed_precision_trains_and_leaves_float32_weights(fit_toy, toy_data, pr
 
 
 def test_averaged_weights_are_what_is_evaluated_and_saved(fit_toy, toy_data, tmp_path):
-    model = fit_toy(toy_data(40), out=tmp_path / "run", ema=0.95, epochs=4)
-    point = Checkpoint.read(tmp_path / "run" / "checkpoints" / "last.safetensors")
-    if point.state.best["epoch"] == 3:
-        saved = model.network.state_dict()["head.linear.weight"]
-        assert torch.equal(saved, point.tensors["ema"]["head.linear.weight"])
+    model = fit_toy(toy_data(40), out=tmp_path / "run", ema=0.95, epochs=4, select="last")
+    point = last_checkpoint(tmp_path / "run")
+    saved = {n: t for n, t in model.network.state_dict().items() if t.is_floating_point()}
+    assert largest_difference(saved, point.tensors["ema"]) == 0
     assert largest_difference(point.tensors["ema"], point.tensors["network"]) > 0
+
+
+class RecordedEpochs:
+    """Keeps the weights after each epoch."""
+
+    def __init__(self) -> None:
+        self.weights: list[torch.Tensor] = []
+
+    @hookimpl
+    def epoch_ended(self, run: Run, record: dict[str, Any]) -> None:
+        self.weights.append(run.network.head.linear.weight.detach().clone())
+
+
+def test_the_weights_at_the_ends_of_the_last_epochs_are_averaged(fit_toy, toy_data):
+    recorded = RecordedEpochs()
+    model = fit_toy(toy_data(40), swa=3, epochs=5, select="last", callbacks=[recorded])
+    mean = torch.stack(recorded.weights[2:]).mean(0)
+    assert torch.allclose(model.network.head.linear.weight, mean, atol=1e-6)
+    assert (recorded.weights[-1] - mean).abs().max() > 1e-4
+
+
+def test_the_learning_rate_is_constant_in_the_epochs_that_are_averaged(
+    fit_toy, toy_data, monkeypatch
+):
+    factors = []
+
+    def record(optimizer: torch.optim.Optimizer, factor: float) -> None:
+        factors.append(factor)
+        set_learning_rate(optimizer, factor)
+
+    monkeypatch.setattr(engine, "set_learning_rate", record)
+    schedule = "milestones(at={0: 'head', 3: 'all'})"  # the average begins in the first phase
+    fit_toy(toy_data(40), swa=3, epochs=5, schedule=schedule, batch_size=8, validation=0.2)
+    assert len(factors) == 20
+    first, second = factors[:12], factors[12:]
+    assert 0 < first[8] < first[7] < 1
+    assert set(first[8:]) == {first[8]}
+    assert set(second) == {1.0}
 
 
 def test_a_run_folder_contains_what_is_documented(fit_toy, toy_data, tmp_path):

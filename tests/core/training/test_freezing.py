@@ -29,7 +29,7 @@ from visiongraft.training.freezing import (
 from visiongraft.training.optimizers import build_optimizer
 from visiongraft.training.resuming.checkpoint import Checkpoint
 from visiongraft.training.trainable import apply_phase, parameter_groups, trainable_stages
-from visiongraft.training.weights.ema import EMA
+from visiongraft.training.weights.averages import EMA
 
 
 def batch_of(count: int = 6) -> Batch:
@@ -264,11 +264,11 @@ def test_an_averaged_copy_that_moved_is_caught(toy_network):
     phase = Phase(1, "stage2", 0.1)
     average = EMA(toy_network, 0.9)
     snapshot, optimizer = train_a_little(toy_network, phase)
-    average.update(toy_network, set(frozen_tensors(toy_network)))
-    snapshot.check(toy_network, [optimizer], phase=phase, index=0, ema=average.tensors)
+    average.after_step(toy_network, set(frozen_tensors(toy_network)))
+    snapshot.check(toy_network, [optimizer], phase=phase, index=0, averaged=average.tensors)
     average.tensors["backbone.blocks.stem.0.weight"] += 1e-6
     with pytest.raises(ReceiptError, match="the averaged copy of"):
-        snapshot.check(toy_network, [optimizer], phase=phase, index=0, ema=average.tensors)
+        snapshot.check(toy_network, [optimizer], phase=phase, index=0, averaged=average.tensors)
 
 
 @pytest.mark.parametrize("fault", [drift, decay, write_by_hand], ids=lambda f: f.__name__)

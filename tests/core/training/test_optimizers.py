@@ -92,6 +92,15 @@ def test_the_learning_rate_rises_once_then_falls_and_stays_in_bounds(total, shap
     assert factors[top:] == sorted(factors[top:], reverse=True)
 
 
+@pytest.mark.parametrize("shape", ["cosine", "linear", "constant"])
+def test_the_learning_rate_can_stay_from_a_step_on_but_warms_up_first(shape):
+    plain, held, early = (
+        [learning_rate_factor(s, 100, shape, held=h) for s in range(100)] for h in (100, 60, 0)
+    )
+    assert held == plain[:60] + [plain[60]] * 40
+    assert early == plain[:5] + [1.0] * 95
+
+
 def test_every_group_follows_its_own_peak():
     layer = nn.Linear(3, 2)
     groups = [

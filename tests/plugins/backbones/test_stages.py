@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from visiongraft.plugins.backbones.stages import name_stages, tensor_names, timm_stages
+from visiongraft.backbone import name_stages
+from visiongraft.plugins.backbones.stages import tensor_names, timm_stages
 
 
 class Grouped(nn.Module):

@@ -17,7 +17,7 @@ from visiongraft.errors import CheckpointError
 from visiongraft.training.resuming.checkpoint import Checkpoint
 
 AUGMENTED = {"epochs": 4, "checkpoint_every": 1, "ema": 0.9, "accumulate": 1}
-REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}}
+REPLAYED = {"epochs": 8, "checkpoint_every": 1, "task": {"augment": False}, "swa": 5}
 SHRINKING = {**AUGMENTED, "schedule": "milestones(at={0: 'all', 2: 'head'}, learning_rate=0.02)"}
 ADAPTED = {**AUGMENTED, "schedule": "gradual(learning_rate=0.02)", "adapters": ["gains"]}
 FURTHER = {
