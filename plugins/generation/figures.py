@@ -51,7 +51,7 @@ class SampleFigures:
             return
         draw = run.network.task.inputs.draw
         ends = draw(2 * ROWS, seed=1)
-        ways = [interpolate(*ends[2 * i : 2 * i + 2], COLUMNS) for i in range(ROWS)]
+        ways = [interpolate(ends[2 * i], ends[2 * i + 1], COLUMNS) for i in range(ROWS)]
         figures = {"samples": draw(ROWS * COLUMNS, seed=0), "interpolations": np.concatenate(ways)}
         for name, latents in figures.items():
             write_grid(run.folder / f"{name}.png", _generated(run, latents))
