@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visiongraft.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneSource
     from visiongraft.task import Task
+    from visiongraft.training.transfer_losses import TransferLoss
 
 
 @hookimpl
@@ -25,3 +26,19 @@ def register_backbones() -> list[BackboneSource]:
     from visiongraft.plugins.generation.encoders import EncoderSource
 
     return [EncoderSource()]
+
+
+@hookimpl
+def register_losses() -> list[type[TransferLoss]]:
+    """Return what keeps a generator close to where it began."""
+    from visiongraft.plugins.generation.ewc import GeneratorEWC
+
+    return [GeneratorEWC]
+
+
+@hookimpl
+def register_callbacks() -> list[type[Any]]:
+    """Return the callback that draws generated images."""
+    from visiongraft.plugins.generation.figures import SampleFigures
+
+    return [SampleFigures]
