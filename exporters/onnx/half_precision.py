@@ -23,15 +23,6 @@ class _Backbone(nn.Module):
         return self.inner(images.to(self.dtype))
 
 
-class _Head(nn.Module):
-    def __init__(self, inner: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.inner, self.dtype = inner.to(dtype), dtype
-
-    def forward(self, features: Any) -> Any:
-        return _cast(self.inner(_cast(features, self.dtype)), torch.float32)
-
-
 def lowered(graph: InferenceGraph, dtype: torch.dtype, head: bool = True) -> InferenceGraph:
     """Copy a graph whose network computes in less precision; all else stays float32.
 
@@ -45,8 +36,15 @@ def lowered(graph: InferenceGraph, dtype: torch.dtype, head: bool = True) -> Inf
     """
     graph = copy.deepcopy(graph)
     graph.backbone = _Backbone(graph.backbone, dtype)  # type: ignore[assignment]
-    graph.head = _Head(graph.head, dtype if head else torch.float32)
+    _lower_head(graph.head, dtype if head else torch.float32)
     return graph
+
+
+def _lower_head(head: nn.Module, dtype: torch.dtype) -> None:
+    """Let a head compute in another type; its class and parts stay, for what looks into it."""
+    head.to(dtype)
+    head.register_forward_pre_hook(lambda _, given: _cast(given, dtype))
+    head.register_forward_hook(lambda _, given, found: _cast(found, torch.float32))
 
 
 def _cast(values: Any, dtype: torch.dtype) -> Any:

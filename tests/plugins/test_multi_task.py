@@ -88,3 +88,5 @@ def test_one_file_proves_and_predicts_all_heads(tmp_path: Path) -> None:
     assert found.kind.label == expected.kind.label
     assert (found.mask.mask == expected.mask.mask).all()
     assert sorted(path.suffix for path in (tmp_path / "drawn").iterdir()) == [".jpg", ".png"]
+    half = model.export(tmp_path / "half.onnx", precision="fp16")
+    assert half.precision == "fp16"
