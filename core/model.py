@@ -125,7 +125,7 @@ class TransferModel:
         """
         samples = InputSamples.of(images, self.task.inputs)
         found: dict[int, Any] = {}
-        for decoded, _, indices in self._decoded(samples, batch_size, list, tile):
+        for decoded, _, indices in self._decoded(samples, batch_size, tile, for_metrics=False):
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
         results = [found[i] for i in range(len(samples))]
         if save is not None:
@@ -165,7 +165,7 @@ class TransferModel:
         """
         channels = self.backbone_info.in_channels
         measured = prepare_evaluation(self.task, data, channels, self.training_images)
-        decoded = self._decoded(measured.samples, batch_size, self.task.collate, tile)
+        decoded = self._decoded(measured.samples, batch_size, tile)
         return {**measure_all(self.task, measured.samples, by, decoded), **measured.facts}
 
     def export(
@@ -318,19 +318,21 @@ class TransferModel:
         self,
         samples: Samples,
         batch_size: int,
-        collate: Callable[[list[Any]], Any],
         tile: int | tuple[int, int] | None,
+        *,
+        for_metrics: bool = True,
     ) -> Iterator[tuple[dict[str, NDArray[Any]], Any, list[int]]]:
-        """Yield decoded arrays, collated targets and positions, a batch at a time."""
+        """Yield decoded arrays, targets and positions, a batch at a time; see ``decode_samples``."""
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
         window = as_size(tile, "tile")
         if window is not None:
             results = decode_tiled(self.network, samples, window, batch_size)
+            collate: Callable[[list[Any]], Any] = self.task.collate if for_metrics else list
             for index, decoded in enumerate(results):
                 yield decoded, collate([samples.target(index)]), [index]
             return
-        yield from decode_samples(self.network, samples, batch_size, collate)
+        yield from decode_samples(self.network, samples, batch_size, for_metrics=for_metrics)
 
     def _draw(self, samples: InputSamples, results: Sequence[Any], folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -162,6 +162,17 @@ class Preprocess(nn.Module):
         """
         return (images.to(torch.float32) - self.mean) / self.std
 
+    def denormalize(self, images: Tensor) -> Tensor:
+        """Undo ``normalize``.
+
+        Args:
+            images: float (..., C, height, width), normalized.
+
+        Returns:
+            float32 of the same shape, in 0..255 for what was an image.
+        """
+        return images.to(torch.float32) * self.std + self.mean
+
     def restore(self, maps: Tensor, height: int, width: int) -> Tensor:
         """Resize maps over the network's input to the images: the inverse of ``resize``.
 

@@ -116,7 +116,7 @@ class Members:
 def measured(network: Network, data: EvaluationData, batch_size: int) -> dict[str, Any]:
     """Measure a network on prepared images, as ``TransferModel.evaluate`` does."""
     task = network.task
-    decoded = decode_samples(network, data.samples, batch_size, task.collate)
+    decoded = decode_samples(network, data.samples, batch_size)
     return measure(task, ((arrays, targets) for arrays, targets, _ in decoded))
 
 

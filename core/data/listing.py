@@ -248,6 +248,25 @@ class FileIndex:
         return None
 
 
+def index_files(folder: Path, files: Sequence[Path]) -> FileIndex:
+    """Index files that must differ in more than their suffixes.
+
+    Args:
+        folder: The folder.
+        files: Files below it.
+
+    Raises:
+        DataError: Two of them differ in their suffixes only.
+    """
+    index = FileIndex(folder, files)
+    for path in files:
+        other = index.files[path.relative_to(folder).with_suffix("").as_posix()]
+        if other is not path:
+            one, two = printable(path.name), printable(other.name)
+            raise DataError(f"{printable(path.parent)} contains both {one} and {two}")
+    return index
+
+
 def files_in(folder: Path, *suffixes: str) -> list[Path]:
     """List the files in a folder that have one of the given suffixes, sorted, without hidden ones.
 

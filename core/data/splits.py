@@ -161,6 +161,27 @@ def stratified_split(
     return [i for i in range(len(keys)) if i not in validation], sorted(validation)
 
 
+def split_at_random(count: int, fraction: float, seed: int = 0) -> tuple[list[int], list[int]]:
+    """Split off a fraction of samples that have no keys.
+
+    Args:
+        count: Number of samples.
+        fraction: Fraction to hold out, in (0, 1).
+        seed: Seed of the choice.
+
+    Returns:
+        Positions of the samples to keep and of those held out, both ascending.
+
+    Raises:
+        DataError: There is one sample only.
+        OptionError: The fraction is not in (0, 1).
+    """
+    kept, validation = stratified_split([0] * count, fraction, seed)
+    if not validation:
+        raise DataError("a single image cannot be split; add images or a validation split")
+    return kept, validation
+
+
 def split_by_class(
     classes: Sequence[Sequence[int]], counts: Sequence[int], fraction: float, seed: int = 0
 ) -> tuple[list[int], list[int]]:

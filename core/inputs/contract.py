@@ -31,11 +31,14 @@ class Inputs(ABC):
         layout: A letter for each axis of a raw batch: N samples, T frames, C channels, H height,
             W width, D values.
         dtype: Type of raw values.
+        drawn: Whether samples are drawn at random. Those to train on are images then, since nobody has
+            files of what is drawn.
     """
 
     name: ClassVar[str]
     layout: ClassVar[str]
     dtype: ClassVar[str] = "uint8"
+    drawn: ClassVar[bool] = False
 
     # ---- from files and arrays ----
 

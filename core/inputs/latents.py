@@ -38,6 +38,7 @@ class Latents(Inputs):
     name: ClassVar[str] = "latents"
     layout: ClassVar[str] = "ND"
     dtype: ClassVar[str] = "float32"
+    drawn: ClassVar[bool] = True
 
     length: int = 64
 

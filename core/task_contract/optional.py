@@ -131,6 +131,22 @@ class OptionalMethods:
         """
         return network.head(network.backbone(images))
 
+    def evaluation_step(self, network: Network, batch: Batch) -> Mapping[str, Tensor]:
+        """Compute what metrics need beside decoded results, such as a likelihood.
+
+        Called without gradients when a network is evaluated. Exported files do not compute it, so that
+        ``headline`` must not need it.
+
+        Args:
+            network: Has ``backbone`` and ``head``, in evaluation mode.
+            batch: Samples and targets, on the device.
+
+        Returns:
+            Named tensors with the batch as first dimension, which ``Metrics.update`` finds among the
+            decoded results; the default is none.
+        """
+        return {}
+
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,13 +99,15 @@ def attribute_values(samples: Samples, name: str) -> list[str]:
 
 
 def decode_batches(
-    network: Network, batches: Iterable[Batch]
+    network: Network, batches: Iterable[Batch], *, for_metrics: bool = True
 ) -> Iterator[tuple[dict[str, NDArray[Any]], Batch]]:
     """Decode batches one by one, without gradients.
 
     Args:
         network: The network; left in evaluation mode.
         batches: On the CPU.
+        for_metrics: Whether batches have targets, and results contain those of
+            ``Task.evaluation_step``.
 
     Yields:
         Decoded arrays and the batch they belong to.
@@ -116,14 +118,15 @@ def decode_batches(
         with torch.no_grad():
             moved = batch.to(device)
             decoded = network.decode(moved.images, moved.sizes)
+            further = network.task.evaluation_step(network, moved) if for_metrics else {}
         form = "a dict of tensors by name"
         for value in returned(network.task, "decode", decoded, dict, form).values():
             returned(network.task, "decode", value, Tensor, form)
-        yield to_arrays(decoded), batch
+        yield to_arrays({**decoded, **further}), batch
 
 
 def decode_samples(
-    network: Network, samples: Samples, batch_size: int, collate: Callable[[list[Any]], Any]
+    network: Network, samples: Samples, batch_size: int, *, for_metrics: bool = True
 ) -> Iterator[tuple[dict[str, NDArray[Any]], Any, list[int]]]:
     """Load, preprocess and decode samples, without gradients.
 
@@ -131,20 +134,22 @@ def decode_samples(
         network: The network; left in evaluation mode.
         samples: The samples.
         batch_size: Images per forward pass.
-        collate: Makes one value of the targets of a batch.
+        for_metrics: Whether targets are collated, and results contain those of
+            ``Task.evaluation_step``.
 
     Yields:
-        Decoded arrays, collated targets and positions, batch by batch.
+        Decoded arrays, collated targets (a list of them if not ``for_metrics``) and positions, batch
+        by batch.
     """
     loader = BatchLoader(
         SampleDataset(samples, network.preprocess_on_cpu()),
-        collate,
+        network.task.collate if for_metrics else list,
         default_workers(next(network.parameters()).device),
         one_size=network.one_size,
     )
     plan = ordered_batches(len(samples), batch_size)
     batches = loader.batches([[(i, 0) for i in batch] for batch in plan])
-    for decoded, batch in decode_batches(network, batches):
+    for decoded, batch in decode_batches(network, batches, for_metrics=for_metrics):
         yield decoded, batch.targets, batch.indices.tolist()
 
 

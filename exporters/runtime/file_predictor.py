@@ -197,12 +197,13 @@ class FilePredictor(ABC):
 
     def _drawing(self, folder: Path) -> Callable[[int, str, NDArray[Any], Any], None] | None:
         """Return a function that draws one prediction and writes it into a folder."""
+        drawn = self.input.inputs.drawn  # there is no image to draw on; predictions may have files
         try:
-            draw = recorded_function(self.path, self.metadata, DRAWINGS)
+            draw = None if drawn else recorded_function(self.path, self.metadata, DRAWINGS)
         except ArtifactError as error:
             log.warning("predictions are not drawn: %s", error)
             return None
-        if draw is None or self._to_predictions is None:
+        if (draw is None and not drawn) or self._to_predictions is None:
             log.warning("no plugin that draws predictions of task %r is installed", self.task)
             return None
         if self.input.channels not in (1, 3, 4):
@@ -212,7 +213,7 @@ class FilePredictor(ABC):
         def write(position: int, name: str, sample: NDArray[Any], prediction: Any) -> None:
             image = self.input.inputs.shown(sample)
             name = numbered(position, name)
-            if image is not None:
+            if draw is not None and image is not None:
                 canvas = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
                 drawn = draw(canvas.convert("RGB"), prediction).convert("RGB")
                 drawn.save(folder / f"{name}.jpg", quality=90)

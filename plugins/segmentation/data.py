@@ -16,7 +16,7 @@ from visiongraft.data.splits import (
     as_pair,
     evaluation_split,
     name_evaluated,
-    stratified_split,
+    split_at_random,
     training_and_validation,
     validation_split,
 )
@@ -160,7 +160,7 @@ def _make_splits(
         splits["validation"] = _with_ids(second, split, class_names, kind, ignore)
     train, validation_set, origin = training_and_validation(
         splits,
-        lambda all_of: _split_off(len(all_of), validation, seed),
+        lambda all_of: split_at_random(len(all_of), validation, seed),
         f"{validation:.0%} of the training images, seed {seed}",
     )
     if first.files:  # other masks are read lazily
@@ -280,13 +280,6 @@ def _read_pair(data: Any) -> tuple[MaskDataset, MaskDataset | None]:
 def _read(data: Any) -> MaskDataset:
     found = read_dataset(data)
     return replace(found, warnings=(*found.warnings, *undecided_orientation(found)))
-
-
-def _split_off(count: int, fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    kept, validation = stratified_split([0] * count, fraction, seed)
-    if not validation:
-        raise DataError("a single image cannot be split; add images or a validation split")
-    return kept, validation
 
 
 def _ignored(names: Sequence[str], class_names: tuple[str, ...], ignore: Ignore) -> list[str]:

@@ -15,7 +15,7 @@ from segmentation_models_pytorch import losses as smp
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiongraft.plugins.segmentation.models.geometry import resize_bilinear
+from visiongraft.plugins.dense.resizing import resize_bilinear
 
 PerImage = Callable[[Tensor, Tensor], Tensor]
 

@@ -23,6 +23,7 @@ from visiongraft.options import (
     is_integer,
     is_number,
 )
+from visiongraft.plugins.dense.pyramid import check_input_size
 from visiongraft.plugins.segmentation.compare import compare_masks
 from visiongraft.plugins.segmentation.data import (
     MaskedSamples,
@@ -216,9 +217,9 @@ class Segmentation(Task):
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         # The decoders' libraries take seconds to import, and listing tasks does not need them.
-        from visiongraft.plugins.segmentation.models.decoders import SegmentationNetwork
+        from visiongraft.plugins.segmentation.models.network import SegmentationNetwork
 
-        _check_input_size(backbone)
+        check_input_size(backbone, self.name)
         outputs = 1 if self._bound_kind() == "binary" else len(bound_class_names(self.class_names))
         return SegmentationNetwork(
             backbone.info, self.decoder, outputs, self.channels, bool(self.auxiliary)
@@ -324,15 +325,3 @@ class Segmentation(Task):
         if self.kind is None:
             raise OptionError("the task has no kind yet; read() and bind() set it")
         return self.kind
-
-
-def _check_input_size(backbone: Backbone) -> None:
-    """Reject input sizes at which coarse and fine feature maps are not aligned."""
-    stride = max(backbone.info.strides)
-    size = backbone.info.preprocess.size
-    if any(side % stride for side in size):
-        near = tuple(max(round(side / stride), 1) * stride for side in size)
-        raise OptionError(
-            f"size={size}: segmentation with this backbone needs multiples of {stride} pixels, such as "
-            f"size={near}"
-        )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
+from visiongraft.plugins.dense.regions import Region, crop, random_region
 from visiongraft.plugins.segmentation.models.geometry import resize_mask
 
 AUGMENTATIONS = ("none", "light", "strong")
 ZOOM = {"light": (0.8, 1.5), "strong": (0.5, 2.0)}
-ASPECT = 1.15  # maximum change of the aspect ratio
 
 
 class TrainTransform:
@@ -62,10 +60,10 @@ class TrainTransform:
         region = self._region(pixels.shape[-2], pixels.shape[-1])
         color = pixels.float().mean((1, 2)).round().tolist()
         layers = [
-            _crop(layer[None], region, value) for layer, value in zip(pixels, color, strict=True)
+            crop(layer[None], region, value) for layer, value in zip(pixels, color, strict=True)
         ]
         pixels = tv.resize(torch.cat(layers), list(self.size), antialias=True)
-        mask = resize_mask(_crop(mask, region, self.ignored), self.size)
+        mask = resize_mask(crop(mask, region, self.ignored), self.size)
         if self.flip and float(torch.rand(())) < 0.5:
             pixels, mask = pixels.flip(-1), mask.flip(-1)
         changed = tv_tensors.Image(pixels)
@@ -73,31 +71,6 @@ class TrainTransform:
             changed = self.colors(changed)
         return changed, tv_tensors.Mask(mask)
 
-    def _region(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Sample top, left, height and width of the region, which may exceed the image."""
-        low, high = (math.log(value) for value in self.zoom)
-        zoom = math.exp(low + (high - low) * float(torch.rand(())))
-        aspect = ASPECT ** (2 * float(torch.rand(())) - 1)
-        base = (height, width) if self.whole else self.size
-        rows = max(round(base[0] / zoom * math.sqrt(aspect)), 1)
-        columns = max(round(base[1] / zoom / math.sqrt(aspect)), 1)
-        return _start(height, rows), _start(width, columns), rows, columns
-
-
-def _start(length: int, shown: int) -> int:
-    low, high = min(0, length - shown), max(0, length - shown)
-    return low + int(torch.randint(high - low + 1, ()))
-
-
-def _crop(values: Tensor, region: tuple[int, int, int, int], fill: float) -> Tensor:
-    """Crop a region of (..., H, W), padding it outside of the image."""
-    top, left, height, width = region
-    bottom, right = top + height, left + width
-    inside = values[..., max(top, 0) : bottom, max(left, 0) : right]
-    padding = (
-        max(-left, 0),
-        max(right - values.shape[-1], 0),
-        max(-top, 0),
-        max(bottom - values.shape[-2], 0),
-    )
-    return F.pad(inside, padding, value=fill) if any(padding) else inside
+    def _region(self, height: int, width: int) -> Region:
+        image = (height, width)
+        return random_region(image, image if self.whole else self.size, self.zoom)

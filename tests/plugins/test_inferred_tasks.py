@@ -60,6 +60,19 @@ def test_folders_of_identities_are_classes_unless_files_of_a_face_dataset_lie_be
     assert not faces.claims(tmp_path)
 
 
+def test_two_folders_of_pairs_are_claimed_by_translation_and_images_side_by_side_are_not(
+    tmp_path: Path,
+) -> None:
+    for side in ("A", "B"):
+        for number in range(8):
+            file = tmp_path / "pairs" / side / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+    translation = plugins().get("task", "translation")()
+    assert translation.claims(tmp_path / "pairs")
+    assert not translation.claims(tmp_path / "pairs" / "A")
+
+
 def test_images_and_labels_in_memory_are_claimed() -> None:
     data = [(np.zeros((8, 8, 3), np.uint8), name) for name in "ab" * 6]
     assert infer_task(data).name == "classification"

@@ -81,6 +81,10 @@ def options_survive_json(trial: TaskTrial) -> None:
 def targets_keep_their_meaning(trial: TaskTrial) -> None:
     """An image has the same target for training and for evaluation of the bound task."""
     example = trial.example
+    if trial.task.inputs.drawn:
+        raise NotTried(
+            f"{trial.task.inputs.name} are drawn, so that targets belong to none of them"
+        )
     for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
         read: dict[str, list[Any]] = {}
         for name, target in named_targets(read_evaluation(task, example.data).samples):

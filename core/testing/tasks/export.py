@@ -60,7 +60,7 @@ def class_names_survive_saving_and_export(trial: TaskTrial) -> None:
         expected = f"the metadata of the bound task after training: {bound}"
         found = _as_json(metadata)
         expect(found == bound, f"to read the metadata of {stage}", found, expected)
-    images = [trial.example.splits.train.load(i) for i in range(6)]
+    images = [trial.samples().load(i) for i in range(6)]
     with trying("to predict with the trained, the loaded and the exported model"):
         predicted = [m.predict(images) for m in (trained.model, loaded, exported.opened)]
     for position, (one, other, third) in enumerate(zip(*predicted, strict=True)):
@@ -92,7 +92,7 @@ def expect_same_results(
 
 def _stacks(trial: TaskTrial) -> Iterator[NDArray[Any]]:
     """Crop new images to a common size per batch, one batch for each batch size."""
-    samples = trial.read(12, OTHER_SEED).splits.train
+    samples = trial.samples(trial.read(12, OTHER_SEED))
     position = 0
     for count in BATCHES:
         some = [samples.load((position + i) % len(samples)) for i in range(count)]

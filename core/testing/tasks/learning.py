@@ -10,7 +10,7 @@ import torch
 from visiongraft.data.samples import Samples
 from visiongraft.testing.report import Attempt, Checks, expect, trying
 from visiongraft.testing.tasks.metrics import best_of, bounds_of
-from visiongraft.testing.tasks.trial import TaskTrial, score
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, score
 
 check = Checks(TaskTrial.of)
 
@@ -19,7 +19,8 @@ check = Checks(TaskTrial.of)
 def a_few_images_are_overfit(trial: TaskTrial) -> None:
     """The task overfits a few images: the loss falls, and the headline gets close to its best."""
     trained = trial.trained()
-    task, samples = trained.model.task, trained.run.training
+    task = trained.model.task
+    samples = trial.samples() if task.inputs.drawn else trained.run.training
     steps = len(trained.losses)
     tenth = max(steps // 10, 1)
     first, last = (
@@ -38,6 +39,9 @@ def a_few_images_are_overfit(trial: TaskTrial) -> None:
         "and that the example dataset can be learned",
         "task.Task.decode",
     )
+    if task.inputs.drawn:  # targets belong to none of them in particular
+        _expect_variety(trial)
+        return
     mixed_up = _mixed_up(trial, samples)
     if mixed_up is not None:
         least = 0.01 * max(abs(after), abs(mixed_up))  # more than rounding
@@ -74,6 +78,15 @@ def _is_near_best(task: Any, before: float, after: float) -> bool:
         return sign * after > sign * before
     near = abs(best - after) <= 0.1 * (high - low) if math.isfinite(high - low) else False
     return near or abs(best - after) <= 0.5 * abs(best - before)
+
+
+def _expect_variety(trial: TaskTrial) -> None:
+    """Raise a fault if all drawn samples have the same results."""
+    network = trial.overfit()
+    decoded = trial.decode(network, trial.batch(network, range(TOGETHER)))
+    varied = any((values != values[:1]).any() for values in decoded.values())
+    words, see = f"to decode {TOGETHER} {network.task.inputs.name}", "task.Task.inference_step"
+    expect(varied, words, "equal results", "results that depend on what was drawn", see)
 
 
 def _mixed_up(trial: TaskTrial, samples: Samples) -> float | None:

@@ -35,7 +35,7 @@ MOST_GROWTH = 3.0  # of a mean over pairs, whose pairs of one image with itself 
 @check("task.Task.build_loss")
 def loss_parts_are_means(trial: TaskTrial) -> None:
     """Loss parts are named finite scalars: means over samples or pairs, or sums with their weights."""
-    network, batch = trial.together(TOGETHER)
+    network, batch = trial.together(TOGETHER, training=True)
     whole = losses_of(network, batch)
     if losses_of(network, batch, seed=1) != whole:
         raise NotTried("the loss is random even in evaluation mode")
@@ -43,7 +43,7 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
         _expect_means_over_pairs(trial, network)
         return
     cuts = (range(2), range(2, TOGETHER))
-    parts = [parts_of(network, trial.batch(network, list(cut))) for cut in cuts]
+    parts = [parts_of(network, trial.batch(network, list(cut), training=True)) for cut in cuts]
     computing = Attempt(f"to compute the loss of {TOGETHER} images, and of 2 and 4 of them")
     for part in parts:
         got = f"parts {', '.join(part)}, not {', '.join(whole)}"
@@ -67,11 +67,13 @@ def loss_parts_are_means(trial: TaskTrial) -> None:
 def every_single_image_has_a_loss(trial: TaskTrial) -> None:
     """Loss and metrics are finite for every single image, also with an empty target."""
     network, samples = trial.network(), trial.example.splits.train
+    measured = trial.samples()
     for index in range(len(samples)):
         target = samples.target(index)
         with trying(f"to compute loss and metrics of one image with target {target!r}"):
             batch = next(iter(trial.batches(network, samples, [[index]])))
             losses_of(network, batch)
+            batch = next(iter(trial.batches(network, measured, [[index]])))
             score(network.task, trial.decode(network, batch), batch.targets)
 
 
@@ -80,7 +82,7 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
     """The tensors that receive gradients are the parameters of backbone, head and loss, and no others."""
     # Images of one size may lack what a part of the loss is over.
     any_size = trial.example.task.varying_loss_parts
-    network, batch = trial.together(TOGETHER, any_size)
+    network, batch = trial.together(TOGETHER, any_size, training=True)
     apply_phase(network, Phase(1, "all"))
     network.train()
     total = torch.zeros(())
@@ -90,7 +92,9 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
             parts = read_parts(network(asked), network.task.name)
             total = total + torch.stack([part.value.float() for part in parts.values()]).sum()
     known = {id(p) for p in network.parameters()}
-    strays = [tuple(leaf.shape) for leaf in _leaves(total) if id(leaf) not in known]
+    unknown = [leaf for leaf in _leaves(total) if id(leaf) not in known]
+    # Penalties on gradients at images require a gradient of these.
+    strays = [tuple(leaf.shape) for leaf in unknown if leaf.shape != batch.images.shape]
     expect(
         not strays,
         "to find the tensors that receive gradients",
@@ -168,7 +172,7 @@ def _expect_means_over_pairs(trial: TaskTrial, network: Network) -> None:
     several = list(range(0, len(trial.example.splits.train), 2))[: 2 * TOGETHER]
     batches = [several, several[::-1], several[::2], several[1::2], several * REPEATED]
     whole, turned, one, other, repeated = (
-        losses_of(network, trial.batch(network, some)) for some in batches
+        losses_of(network, trial.batch(network, some, training=True)) for some in batches
     )
     count, differs = len(several), False
     for name, value in whole.items():

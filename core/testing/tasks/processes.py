@@ -101,7 +101,7 @@ def _evenly(images: int) -> int:
 
 def _trains_at_random(trial: TaskTrial) -> bool:
     """Check whether dropout, batch norm or the like make training differ between processes."""
-    network, batch = trial.together(TOGETHER)
+    network, batch = trial.together(TOGETHER, training=True)
     network = deepcopy(network)
     parts: tuple[nn.Module, ...] = (network.head, network.loss)
     if any(isinstance(m, _BatchNorm) for part in parts for m in part.modules()):

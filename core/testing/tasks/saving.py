@@ -48,8 +48,8 @@ def nothing_is_pickled(trial: TaskTrial) -> None:
 
 
 def some_images(trial: TaskTrial) -> list[Any]:
-    """Load a few images to predict."""
-    samples = trial.example.splits.train
+    """Load a few samples to predict."""
+    samples = trial.samples()
     return [samples.load(i, trial.channels) for i in range(TOGETHER)]
 
 

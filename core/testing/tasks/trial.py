@@ -24,7 +24,7 @@ from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, Phases, Schedule, schedule
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task, TaskExamples
-from visiongraft.task_contract.checks import bound, read_splits, read_stream
+from visiongraft.task_contract.checks import bound, read_evaluation, read_splits, read_stream
 from visiongraft.testing.report import Fault, NotTried, expect, trying
 from visiongraft.testing.tasks.runs import Exported, RunRecorder, Trained, without_log
 from visiongraft.testing.trials import Trial
@@ -195,17 +195,36 @@ class TaskTrial(Trial):
                 (found[name],) = loader.batches([[(i, 0) for i in range(count)]])
         return found
 
-    def batch(self, network: Network, positions: Sequence[int], any_size: bool = False) -> Batch:
-        """Load some training images as one batch, of one size if the network requires it.
+    def samples(self, example: Example | None = None) -> Samples:
+        """Return samples to compute results of: training samples, or drawn ones if the task takes these.
+
+        Args:
+            example: An example dataset; ``None`` for the usual one.
+        """
+        example = example or self.example
+        if not self.task.inputs.drawn:
+            return example.splits.train
+        with trying("to read the example dataset to evaluate on", see="task.Task.read_evaluation"):
+            return read_evaluation(example.task, example.data).samples
+
+    def batch(
+        self,
+        network: Network,
+        positions: Sequence[int],
+        any_size: bool = False,
+        training: bool = False,
+    ) -> Batch:
+        """Load some samples as one batch, of one size if the network requires it.
 
         Args:
             network: The network to prepare the batch for.
-            positions: Indices into the training images, or into those of the most common size;
-                they wrap around.
+            positions: Indices into the samples, or into those of the most common size; they wrap
+                around.
             any_size: Take images of any size, as a training step does.
+            training: Take samples to train on, where these are others than to compute results of.
         """
-        samples = self.example.splits.train
-        alike = network.one_size and not any_size
+        samples = self.example.splits.train if training else self.samples()
+        alike = network.one_size and not any_size and samples is self.example.splits.train
         indices = self._alike if alike else range(len(samples))
         plan = [[indices[p % len(indices)] for p in positions]]
         batch: Batch = next(iter(self.batches(network, samples, plan, any_size)))
@@ -220,8 +239,10 @@ class TaskTrial(Trial):
             by_size.setdefault(samples.load(index, self.channels).shape, []).append(index)
         return max(by_size.values(), key=len)
 
-    def together(self, count: int | None = None, any_size: bool = False) -> tuple[Network, Batch]:
-        """Return a new network, and the first training images as one batch; all if ``None``."""
+    def together(
+        self, count: int | None = None, any_size: bool = False, training: bool = False
+    ) -> tuple[Network, Batch]:
+        """Return a new network, and the first samples as one batch; all if ``None``. See ``batch``."""
         available = len(self.example.splits.train)
         count = available if count is None else count
         if available < count:
@@ -233,7 +254,7 @@ class TaskTrial(Trial):
             )
         network = self.network()
         with trying("to load a batch of the example dataset", see="task.Task.collate"):
-            return network, self.batch(network, range(count), any_size)
+            return network, self.batch(network, range(count), any_size, training)
 
     # ---- networks ----
 

@@ -11,6 +11,7 @@ from visiongraft.data.labels import class_name
 from visiongraft.data.listing import (
     SPLIT_WORDS,
     FileIndex,
+    index_files,
     list_images,
     subfolders,
 )
@@ -139,7 +140,7 @@ def _read_class_names(
 def _index_class_folders(pair: FolderPair, names: Sequence[str]) -> list[FileIndex]:
     folders = {class_name(folder.name): folder for folder in _class_folders(pair)}
     return [
-        _index(folder, list_images(folder)) if folder.is_dir() else _index(folder, [])
+        index_files(folder, list_images(folder)) if folder.is_dir() else index_files(folder, [])
         for folder in (folders.get(name, pair.masks / name) for name in names)
     ]
 
@@ -151,17 +152,7 @@ def _index_files(pair: FolderPair) -> tuple[FileIndex, FileIndex]:
         images, masks = list_images(pair.images), list_images(pair.masks)
         if not images:
             raise DataError(f"{printable(pair.images)} contains no images")
-    return _index(pair.images, images), _index(pair.masks, masks)
-
-
-def _index(folder: Path, files: Sequence[Path]) -> FileIndex:
-    index = FileIndex(folder, files)
-    for path in files:
-        other = index.files[path.relative_to(folder).with_suffix("").as_posix()]
-        if other is not path:
-            one, two = printable(path.name), printable(other.name)
-            raise DataError(f"{printable(path.parent)} contains both {one} and {two}")
-    return index
+    return index_files(pair.images, images), index_files(pair.masks, masks)
 
 
 def _match(

@@ -1,1 +1,1 @@
-"""Segmentation decoders on any backbone's feature maps."""
+"""The segmentation network, and masks at the size of its input."""

@@ -1,4 +1,4 @@
-"""Resize masks and logits so that they are aligned with the network's input."""
+"""Resize masks so that they are aligned with the network's input."""
 
 from __future__ import annotations
 
@@ -57,18 +57,3 @@ def _nearest(length: int, new_length: int) -> Tensor:
     """Return for each new pixel the index of the old pixel that contains its center."""
     centers = (torch.arange(new_length, dtype=torch.float64) + 0.5) * (length / new_length)
     return centers.to(torch.int64).clamp(max=length - 1)
-
-
-def resize_bilinear(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resize feature maps or logits, as the core resizes logits before decoding.
-
-    Args:
-        values: (N, C, h, w).
-        size: Height and width to produce.
-
-    Returns:
-        (N, C, height, width).
-    """
-    if values.shape[-2:] == size:
-        return values
-    return F.interpolate(values, size=size, mode="bilinear", align_corners=False)

@@ -96,6 +96,21 @@ def test_metrics_get_arrays_and_the_targets_of_the_same_samples(
         assert batch.targets.tolist() == [data[i][1] for i in indices]
 
 
+def test_metrics_find_what_the_evaluation_step_computes_and_predictions_do_not(
+    toy_network: Network, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def further(task: Any, network: Network, batch: Batch) -> dict[str, torch.Tensor]:
+        assert not network.training and not torch.is_grad_enabled()
+        return {"brightness": batch.images.mean((1, 2, 3))}
+
+    monkeypatch.setattr(type(toy_network.task), "evaluation_step", further)
+    batches = loaded(toy_network, toy_data(COUNT), [range(5)])
+    ((decoded, _),) = decode_batches(toy_network, batches)
+    assert np.allclose(decoded["brightness"], batches[0].images.mean((1, 2, 3)))
+    ((decoded, _),) = decode_batches(toy_network, batches, for_metrics=False)
+    assert "brightness" not in decoded
+
+
 def test_nothing_keeps_a_gradient(toy_network: Network, toy_data: Any) -> None:
     seen = []
     hook = toy_network.head.register_forward_hook(lambda m, a, out: seen.append(out.requires_grad))

@@ -5,11 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from visiongraft.plugins.segmentation.models.geometry import (
-    masks_at_input,
-    resize_bilinear,
-    resize_mask,
-)
+from visiongraft.plugins.dense.resizing import resize_bilinear
+from visiongraft.plugins.segmentation.models.geometry import masks_at_input, resize_mask
 
 SIDES = st.integers(1, 40)
 

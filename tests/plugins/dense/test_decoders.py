@@ -13,8 +13,9 @@ from torchvision.models.segmentation.fcn import FCNHead
 from visiongraft.backbone import BackboneInfo, Features
 from visiongraft.errors import OptionError
 from visiongraft.lookup.backbones import load_backbone
-from visiongraft.plugins.segmentation.models.decoders import DECODERS, SegmentationNetwork
-from visiongraft.plugins.segmentation.models.pyramid import EncoderLevels
+from visiongraft.plugins.dense.decoders import DECODERS
+from visiongraft.plugins.dense.pyramid import EncoderLevels
+from visiongraft.plugins.segmentation.models.network import SegmentationNetwork
 from visiongraft.plugins.segmentation.task import DECODER_NAMES, Segmentation
 
 MODELS: dict[str, Any] = {

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from torchvision.models.segmentation.fcn import FCNHead
 
-from visiongraft.backbone import BackboneInfo, Features
+from visiongraft.backbone import Features
 from visiongraft.errors import OptionError
-from visiongraft.plugins.segmentation.models.geometry import resize_bilinear
-from visiongraft.plugins.segmentation.models.pyramid import MAX_LEVEL, EncoderLevels
+from visiongraft.plugins.dense.pyramid import MAX_LEVEL, EncoderLevels
+from visiongraft.plugins.dense.resizing import resize_bilinear
 
 UNET_WIDTH = 256
 MIN_UNET_WIDTH = 8  # the width halves from block to block
@@ -34,57 +34,13 @@ DILATED_LEVEL = 3  # stride 8, as of torchvision's dilated backbones
 ATROUS_RATES = (12, 24, 36)
 
 
-class SegmentationNetwork(nn.Module):
-    """A decoder with its output layer and, optionally, an auxiliary head.
-
-    Args:
-        info: Facts about the backbone.
-        decoder: One of ``DECODERS``.
-        outputs: Number of logits per pixel.
-        channels: Width of the decoder; 0 for its default.
-        auxiliary: Whether to add an FCN head on the level before the deepest, as in torchvision's
-            models; it is used in training only.
-    """
-
-    def __init__(
-        self, info: BackboneInfo, decoder: str, outputs: int, channels: int, auxiliary: bool
-    ) -> None:
-        super().__init__()
-        self.pyramid = EncoderLevels(info)
-        self.decoder: nn.Module = DECODERS[decoder](self.pyramid, outputs, channels)
-        self.auxiliary: nn.Module | None = None
-        if auxiliary:
-            self.auxiliary_level = max(self.pyramid.deepest - 1, 1)
-            self.auxiliary = FCNHead(self.pyramid.width(self.auxiliary_level), outputs)
-
-    def forward(self, features: Features) -> dict[str, Tensor]:
-        """Compute logits.
-
-        Args:
-            features: The feature maps are used.
-
-        Returns:
-            ``logits``, (N, outputs, h, w), at the decoder's resolution; in training also
-            ``auxiliary``, of the same form.
-        """
-        if not torch.compiler.is_compiling() and len(features.maps[0]) == 0:
-            # Some decoders cannot handle empty batches; run one image and drop its output.
-            one = Features(tuple(m.new_zeros(1, *m.shape[1:]) for m in features.maps), features[1])
-            return {name: values[:0] for name, values in self(one).items()}
-        outputs = {"logits": self.decoder(self.pyramid, features)}
-        if self.auxiliary is not None and self.training:
-            (level,) = self.pyramid(features, [self.auxiliary_level])
-            outputs["auxiliary"] = self.auxiliary(level)
-        return outputs
-
-
 class _Decoder(nn.Module):
     """A decoder of segmentation-models-pytorch with its output layer.
 
     Args:
         decoder: The decoder.
         width: Channels of its output.
-        outputs: Number of logits per pixel.
+        outputs: Number of values per pixel.
         chosen: The pyramid levels that it takes.
         arrange: Converts these levels to the list that it expects.
         kernel: Size of the output layer's kernel.
@@ -108,8 +64,8 @@ class _Decoder(nn.Module):
 
     def forward(self, pyramid: EncoderLevels, features: Features) -> Tensor:
         levels = self.arrange(pyramid(features, self.chosen))
-        logits: Tensor = self.output(self.decoder(levels))
-        return logits
+        values: Tensor = self.output(self.decoder(levels))
+        return values
 
 
 def _unet(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
@@ -218,6 +174,20 @@ def four_levels(pyramid: EncoderLevels) -> tuple[int, ...]:
     """Return four levels: strides 4 to 32, or 2 to 16 for a shallow backbone."""
     first = 2 if pyramid.deepest >= NUM_LEVELS else 1
     return tuple(range(first, first + NUM_LEVELS))
+
+
+def blank_image(features: Features) -> Features | None:
+    """Return features of one blank image if there is no image: some decoders refuse empty batches.
+
+    Args:
+        features: The output of a backbone.
+
+    Returns:
+        Zeros for one image; ``None`` if there is an image, or a graph is traced.
+    """
+    if torch.compiler.is_compiling() or len(features.maps[0]):
+        return None
+    return Features(tuple(m.new_zeros(1, *m.shape[1:]) for m in features.maps), features[1])
 
 
 def _with_empty_levels(found: list[Tensor], depth: int) -> list[Any]:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiongraft.backbone import BackboneInfo, Features
-from visiongraft.plugins.segmentation.models.geometry import resize_bilinear
+from visiongraft.backbone import Backbone, BackboneInfo, Features
+from visiongraft.errors import OptionError
+from visiongraft.plugins.dense.resizing import resize_bilinear
 
 MAX_LEVEL = 5  # feature maps beyond stride 32 are too coarse to localize anything
 
@@ -68,3 +69,23 @@ class EncoderLevels(nn.Module):
             size = (height << (top - level), width << (top - level))
             found.append(resize_bilinear(values, size))
         return found
+
+
+def check_input_size(backbone: Backbone, task: str) -> None:
+    """Reject input sizes at which coarse and fine feature maps are not aligned.
+
+    Args:
+        backbone: The backbone, with the size of its input.
+        task: Name of the task, for the message.
+
+    Raises:
+        OptionError: The size is not a multiple of the coarsest stride.
+    """
+    stride = max(backbone.info.strides)
+    size = backbone.info.preprocess.size
+    if any(side % stride for side in size):
+        near = tuple(max(round(side / stride), 1) * stride for side in size)
+        raise OptionError(
+            f"size={size}: {task} with this backbone needs multiples of {stride} pixels, such as "
+            f"size={near}"
+        )

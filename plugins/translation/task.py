@@ -1,0 +1,222 @@
+"""Image-to-image translation as a task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from visiongraft.backbone import Backbone
+from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.errors import OptionError
+from visiongraft.optimizers import OptimizerSpec
+from visiongraft.options import check_choice, check_flag, is_integer, is_number
+from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
+from visiongraft.plugins.dense.pyramid import check_input_size
+from visiongraft.plugins.translation.critic import CRITIC, MIN_SIDE, AdversarialLoss
+from visiongraft.plugins.translation.data import read_evaluation, read_splits
+from visiongraft.plugins.translation.example import write_example
+from visiongraft.plugins.translation.loss import REGRESSIONS, RegressionLoss
+from visiongraft.plugins.translation.metrics import ImageMetrics
+from visiongraft.plugins.translation.prediction import Translated, predictions
+from visiongraft.plugins.translation.reading import in_folders
+from visiongraft.plugins.translation.transforms import PairTransform
+from visiongraft.preprocess import PreprocessConfig
+from visiongraft.task import Arrays, Decoded, LossParts, Task, TaskExamples, Transform
+
+if TYPE_CHECKING:
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import InferenceGraph, Network
+
+DIRECTIONS = ("a_to_b", "b_to_a")
+MIN_CHANNELS = 8  # of a decoder
+
+
+@dataclass(frozen=True)
+class Translation(Task):
+    """Make an image of the same size of every image, as pairs of images show.
+
+    Denoising, colorization, super-resolution and outlines differ in their data only. The headline
+    metric is the structural similarity of images and targets.
+
+    Attributes:
+        direction: ``"a_to_b"``: the first image of a pair is the input; ``"b_to_a"``: the second.
+        loss: ``"l1"``, ``"l2"`` or ``"charbonnier"``, a smooth L1.
+        adversarial_loss: ``"non_saturating"``, ``"hinge"`` or ``"least_squares"``, for a critic that is
+            trained against the network as in pix2pix (Isola et al., 2017); ``None`` for none.
+        adversarial_weight: Weight of what the critic says, beside ``loss`` of weight 1.
+        residual: Whether the network computes a change of its input, which suits restoration: an
+            untrained network then already returns nearly the input.
+        channels: Width of the decoder; 0 for its default.
+        augment: ``"none"``, or ``"light"``: zoom and flip of both images alike.
+        flip: Whether augmentation flips images horizontally.
+    """
+
+    name: ClassVar[str] = "translation"
+    splits_alike: ClassVar[bool] = True
+    headline: ClassVar[str] = "ssim"
+    bounds: ClassVar[tuple[float, float] | None] = (-1.0, 1.0)
+    resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
+    full_resolution_outputs: ClassVar[tuple[str, ...]] = ("image",)
+
+    direction: Literal["a_to_b", "b_to_a"] = "a_to_b"
+    loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    adversarial_loss: Literal["non_saturating", "hinge", "least_squares"] | None = None
+    adversarial_weight: float = 0.01
+    residual: bool = False
+    channels: int = 0
+    augment: Literal["none", "light"] = "light"
+    flip: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice("direction", self.direction, DIRECTIONS)
+        check_choice("loss", self.loss, tuple(REGRESSIONS))
+        check_choice("augment", self.augment, ("none", "light"))
+        if self.adversarial_loss is not None:
+            check_choice("adversarial_loss", self.adversarial_loss, tuple(ADVERSARIAL_LOSSES))
+        if not is_number(self.adversarial_weight) or self.adversarial_weight <= 0:
+            raise OptionError(
+                f"adversarial_weight={self.adversarial_weight!r} is not a positive number"
+            )
+        check_flag("residual", self.residual)
+        check_flag("flip", self.flip)
+        if not is_integer(self.channels, least=0) or 0 < self.channels < MIN_CHANNELS:
+            raise OptionError(f"channels={self.channels!r} is neither 0 nor a width of 8 or more")
+
+    @property
+    def adversarial(self) -> bool:  # type: ignore[override]
+        return self.adversarial_loss is not None
+
+    # ---- data ----
+
+    def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
+        return read_splits(data, reverse=self._reverse, validation=validation, seed=seed)
+
+    def claims(self, data: Any) -> bool:
+        """Check for two folders of pairs; images that hold two side by side look like any others."""
+        return isinstance(data, (str, Path)) and super().claims(data) and in_folders(Path(data))
+
+    def read_evaluation(self, data: Any) -> EvaluationSplit:
+        return read_evaluation(data, reverse=self._reverse)
+
+    def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
+        """Return the augmentation: of whole images or, with ``resize="pad"``, of crops."""
+        if self.augment == "none":
+            return None
+        return PairTransform(preprocess.size, self.flip, whole=preprocess.resize != "pad")
+
+    def collate(self, targets: list[Any]) -> Tensor | list[Tensor]:
+        """Collate targets into a batch.
+
+        Args:
+            targets: Images, uint8 (H, W, 3).
+
+        Returns:
+            uint8 (N, H, W, 3); a list if they differ in size.
+        """
+        images = [torch.as_tensor(target) for target in targets]
+        return torch.stack(images) if len({image.shape for image in images}) == 1 else images
+
+    # ---- model ----
+
+    def build_head(self, backbone: Backbone) -> nn.Module:
+        # The decoders' library takes seconds to import, and listing tasks does not need it.
+        from visiongraft.plugins.translation.head import ImageHead
+
+        check_input_size(backbone, self.name)
+        self._check_channels(backbone.info.in_channels)
+        if self.adversarial and min(backbone.info.preprocess.size) < MIN_SIDE:
+            raise OptionError(
+                f"size={backbone.info.preprocess.size}: a critic needs images of {MIN_SIDE} pixels or more"
+            )
+        return ImageHead(backbone.info, self.channels)
+
+    def build_loss(self) -> nn.Module:
+        regression = RegressionLoss(self.loss)
+        if self.adversarial_loss is None:
+            return regression
+        return AdversarialLoss(regression, self.adversarial_loss, self.adversarial_weight)
+
+    def optimizers(self) -> tuple[OptimizerSpec, ...]:
+        """Return one for everything or, with a critic, one for it and one for the network."""
+        if not self.adversarial:
+            return ()
+        options = {"betas": (0.5, 0.999)}  # as in the paper
+        return (
+            OptimizerSpec(CRITIC, ("loss.critic",), "adamw", options),
+            OptimizerSpec("generator", ("backbone", "head"), "adamw", options),
+        )
+
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
+        """Compute the loss, with targets at the size of the network's input."""
+        from visiongraft.plugins.translation.head import inputs_as_images, targets_at_input
+
+        size = batch.images.shape[-2:]
+        wanted, inside = targets_at_input(batch.targets, size, network.preprocess)
+        judging = batch.step.optimizer == CRITIC
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not judging):
+            made = self.inference_step(network, batch.images)["image"]
+        parts: LossParts
+        if not isinstance(network.loss, AdversarialLoss):
+            parts = network.loss(made, wanted, inside)
+            return parts
+        inputs = inputs_as_images(batch.images, network.preprocess)
+        compute = network.loss.judged if judging else network.loss
+        parts = compute(made, wanted, inside, inputs)
+        return parts
+
+    def inference_step(
+        self, network: Network | InferenceGraph, images: Tensor
+    ) -> dict[str, Tensor]:
+        """Make images, float (N, 3, height, width), of preprocessed ones."""
+        from visiongraft.plugins.translation.head import made_images
+
+        values = network.head(network.backbone(images))["image"]
+        return {"image": made_images(values, images, network.preprocess, self.residual)}
+
+    # ---- results ----
+
+    def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:
+        """Clip images to the range of values.
+
+        Args:
+            outputs: ``image``, float (N, 3, H, W).
+            sizes: Not used.
+
+        Returns:
+            ``image``, float32 (N, 3, H, W) in 0..1.
+        """
+        return {"image": outputs["image"].float().clamp(0.0, 1.0)}
+
+    def build_metrics(self) -> ImageMetrics:
+        return ImageMetrics()
+
+    def predictions(self, decoded: Arrays) -> list[Translated]:
+        return predictions(decoded, {})
+
+    def examples(self) -> TaskExamples:
+        return TaskExamples(partial(write_example, reverse=self._reverse), _ideal)
+
+    def _check_channels(self, channels: int) -> None:
+        """Refuse channels that are no colors, where inputs are compared with what is made, RGB."""
+        option = "adversarial_loss" if self.adversarial else "residual"
+        if channels not in (1, 3) and (self.adversarial or self.residual):
+            raise OptionError(
+                f"{option}={getattr(self, option)!r} takes images of 1 or 3 channels, not {channels}, since what "
+                "is made is RGB"
+            )
+
+    @property
+    def _reverse(self) -> bool:
+        return self.direction == "b_to_a"
+
+
+def _ideal(targets: Sequence[Tensor]) -> Arrays:
+    images = [np.asarray(target).transpose(2, 0, 1) / np.float32(255) for target in targets]
+    return {"image": np.stack(images)}
