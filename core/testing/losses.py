@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from visiongraft.lookup.methods import find_transfer_loss
+from visiongraft.registry.manager import plugins
 from visiongraft.testing.report import Check, require
 from visiongraft.testing.specimen import Shades, make_dataset
 from visiongraft.testing.tasks.learning import half_precision_trains
@@ -18,7 +19,7 @@ STREAM = 10  # images of each stream, fewer than those of an epoch
 
 
 class TransferLossTrial(TaskTrial):
-    """A transfer loss under trial, beside a task with class ids.
+    """A transfer loss under trial, beside the task that it names or one with class ids.
 
     Streams that the loss uses get gray images, and a source head is that of a model that was trained
     for one epoch. A loss that adapts buffers is tried on a network with batch norms that train.
@@ -29,7 +30,8 @@ class TransferLossTrial(TaskTrial):
 
     def __init__(self, name: str) -> None:
         kind = find_transfer_loss(name).kind
-        super().__init__(Shades(), transfer_loss=name)
+        task = Shades() if kind.checked_with is None else plugins().get("task", kind.checked_with)
+        super().__init__(task, transfer_loss=name)
         self.adapts = kind.adapt is not TransferLoss.adapt
         if self.adapts:
             self.backbone = self.normalized

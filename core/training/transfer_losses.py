@@ -220,6 +220,8 @@ class TransferLoss(Holder, ABC):
         streams: Names of the further datasets that ``forward`` uses, see ``Task.streams``.
         adapts_to: Names of the streams with images like those that the model is for. They are measured
             after each epoch, without labels, and ``adapt`` gets them.
+        checked_with: Name of the task that the conformance kit checks the loss with; ``None`` for one of
+            class ids. Set it if the loss is for one task.
         adapts_frozen: Whether ``adapt`` may change frozen buffers; an instance may set it.
 
     Example:
@@ -244,6 +246,7 @@ class TransferLoss(Holder, ABC):
     needs_source_head: ClassVar[bool] = False
     streams: ClassVar[tuple[str, ...]] = ()
     adapts_to: ClassVar[tuple[str, ...]] = ()
+    checked_with: ClassVar[str | None] = None
     adapts_frozen: bool = False
 
     def __init__(self, backbone: Backbone, source: Backbone) -> None:

@@ -8,6 +8,7 @@ from visiongraft.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from visiongraft.task import Task
+    from visiongraft.training.transfer_losses import TransferLoss
 
 
 @hookimpl
@@ -16,3 +17,11 @@ def register_tasks() -> list[type[Task]]:
     from visiongraft.plugins.translation.task import Translation
 
     return [Translation]
+
+
+@hookimpl
+def register_losses() -> list[type[TransferLoss]]:
+    """Return the transfer loss that compares images."""
+    from visiongraft.plugins.translation.perceptual import Perceptual
+
+    return [Perceptual]

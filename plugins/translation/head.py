@@ -58,7 +58,20 @@ def made_images(values: Tensor, images: Tensor, preprocess: Preprocess, residual
     """
     size = images.shape[-2:]
     values = F.interpolate(values.float(), size=size, mode="bilinear", align_corners=False)
-    return values + (preprocess.denormalize(images) / 255 if residual else 0.5)
+    return values + (inputs_as_images(images, preprocess) if residual else 0.5)
+
+
+def inputs_as_images(images: Tensor, preprocess: Preprocess) -> Tensor:
+    """Return what images were before they were normalized.
+
+    Args:
+        images: float (N, C, height, width), the network's input, of 1 or 3 channels.
+        preprocess: What normalized it.
+
+    Returns:
+        float32 (N, 3, height, width) in 0..1.
+    """
+    return (preprocess.denormalize(images) / 255).expand(-1, COLORS, -1, -1)
 
 
 def targets_at_input(

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import EvaluationSplit, Splits
 from visiongraft.errors import OptionError
-from visiongraft.options import check_choice, check_flag, is_integer
+from visiongraft.optimizers import OptimizerSpec
+from visiongraft.options import check_choice, check_flag, is_integer, is_number
+from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
 from visiongraft.plugins.dense.pyramid import check_input_size
+from visiongraft.plugins.translation.critic import CRITIC, MIN_SIDE, AdversarialLoss
 from visiongraft.plugins.translation.data import read_evaluation, read_splits
 from visiongraft.plugins.translation.example import write_example
 from visiongraft.plugins.translation.loss import REGRESSIONS, RegressionLoss
@@ -43,6 +46,9 @@ class Translation(Task):
     Attributes:
         direction: ``"a_to_b"``: the first image of a pair is the input; ``"b_to_a"``: the second.
         loss: ``"l1"``, ``"l2"`` or ``"charbonnier"``, a smooth L1.
+        adversarial_loss: ``"non_saturating"``, ``"hinge"`` or ``"least_squares"``, for a critic that is
+            trained against the network as in pix2pix (Isola et al., 2017); ``None`` for none.
+        adversarial_weight: Weight of what the critic says, beside ``loss`` of weight 1.
         residual: Whether the network computes a change of its input, which suits restoration: an
             untrained network then already returns nearly the input.
         channels: Width of the decoder; 0 for its default.
@@ -59,6 +65,8 @@ class Translation(Task):
 
     direction: Literal["a_to_b", "b_to_a"] = "a_to_b"
     loss: Literal["l1", "l2", "charbonnier"] = "l1"
+    adversarial_loss: Literal["non_saturating", "hinge", "least_squares"] | None = None
+    adversarial_weight: float = 0.01
     residual: bool = False
     channels: int = 0
     augment: Literal["none", "light"] = "light"
@@ -68,10 +76,20 @@ class Translation(Task):
         check_choice("direction", self.direction, DIRECTIONS)
         check_choice("loss", self.loss, tuple(REGRESSIONS))
         check_choice("augment", self.augment, ("none", "light"))
+        if self.adversarial_loss is not None:
+            check_choice("adversarial_loss", self.adversarial_loss, tuple(ADVERSARIAL_LOSSES))
+        if not is_number(self.adversarial_weight) or self.adversarial_weight <= 0:
+            raise OptionError(
+                f"adversarial_weight={self.adversarial_weight!r} is not a positive number"
+            )
         check_flag("residual", self.residual)
         check_flag("flip", self.flip)
         if not is_integer(self.channels, least=0) or 0 < self.channels < MIN_CHANNELS:
             raise OptionError(f"channels={self.channels!r} is neither 0 nor a width of 8 or more")
+
+    @property
+    def adversarial(self) -> bool:  # type: ignore[override]
+        return self.adversarial_loss is not None
 
     # ---- data ----
 
@@ -106,24 +124,45 @@ class Translation(Task):
         from visiongraft.plugins.translation.head import ImageHead
 
         check_input_size(backbone, self.name)
-        if self.residual and backbone.info.in_channels not in (1, 3):
+        self._check_channels(backbone.info.in_channels)
+        if self.adversarial and min(backbone.info.preprocess.size) < MIN_SIDE:
             raise OptionError(
-                f"residual=True takes images of 1 or 3 channels, not {backbone.info.in_channels}, since "
-                "what is made is RGB"
+                f"size={backbone.info.preprocess.size}: a critic needs images of {MIN_SIDE} pixels or more"
             )
         return ImageHead(backbone.info, self.channels)
 
     def build_loss(self) -> nn.Module:
-        return RegressionLoss(self.loss)
+        regression = RegressionLoss(self.loss)
+        if self.adversarial_loss is None:
+            return regression
+        return AdversarialLoss(regression, self.adversarial_loss, self.adversarial_weight)
+
+    def optimizers(self) -> tuple[OptimizerSpec, ...]:
+        """Return one for everything or, with a critic, one for it and one for the network."""
+        if not self.adversarial:
+            return ()
+        options = {"betas": (0.5, 0.999)}  # as in the paper
+        return (
+            OptimizerSpec(CRITIC, ("loss.critic",), "adamw", options),
+            OptimizerSpec("generator", ("backbone", "head"), "adamw", options),
+        )
 
     def training_step(self, network: Network, batch: Batch) -> LossParts:
         """Compute the loss, with targets at the size of the network's input."""
-        from visiongraft.plugins.translation.head import targets_at_input
+        from visiongraft.plugins.translation.head import inputs_as_images, targets_at_input
 
         size = batch.images.shape[-2:]
         wanted, inside = targets_at_input(batch.targets, size, network.preprocess)
-        made = self.inference_step(network, batch.images)["image"]
-        parts: LossParts = network.loss(made, wanted, inside)
+        judging = batch.step.optimizer == CRITIC
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not judging):
+            made = self.inference_step(network, batch.images)["image"]
+        parts: LossParts
+        if not isinstance(network.loss, AdversarialLoss):
+            parts = network.loss(made, wanted, inside)
+            return parts
+        inputs = inputs_as_images(batch.images, network.preprocess)
+        compute = network.loss.judged if judging else network.loss
+        parts = compute(made, wanted, inside, inputs)
         return parts
 
     def inference_step(
@@ -157,6 +196,15 @@ class Translation(Task):
 
     def examples(self) -> TaskExamples:
         return TaskExamples(partial(write_example, reverse=self._reverse), _ideal)
+
+    def _check_channels(self, channels: int) -> None:
+        """Refuse channels that are no colors, where inputs are compared with what is made, RGB."""
+        option = "adversarial_loss" if self.adversarial else "residual"
+        if channels not in (1, 3) and (self.adversarial or self.residual):
+            raise OptionError(
+                f"{option}={getattr(self, option)!r} takes images of 1 or 3 channels, not {channels}, since what "
+                "is made is RGB"
+            )
 
     @property
     def _reverse(self) -> bool:
