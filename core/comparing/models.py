@@ -107,7 +107,7 @@ class _Measured:
         singles: The headline of each image alone; NaN where it has none.
     """
 
-    results: Mapping[str, Any]
+    results: dict[str, Any]
     without_groups: Numbers
     singles: Numbers
 
@@ -178,7 +178,7 @@ def mcnemar(first: int, other: int) -> float:
     """
     total = first + other
     tail = sum(math.comb(total, k) for k in range(min(first, other) + 1))
-    return min(1.0, 2 * tail / 2**total)
+    return min(1.0, float(2 * tail / 2**total))
 
 
 def _interval(value: float, without_groups: Numbers, images: int) -> Interval:
