@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -26,6 +26,7 @@ from visiongraft.plugins.generation.example import make_dataset
 from visiongraft.plugins.generation.gan import critic_parts, generator_parts
 from visiongraft.plugins.generation.generators import ConvGenerator, MlpGenerator
 from visiongraft.plugins.generation.head import AdversarialHead, AutoencoderHead
+from visiongraft.plugins.generation.methods import reconstruct, sample
 from visiongraft.plugins.generation.metrics import GenerationMetrics
 from visiongraft.plugins.generation.prediction import Generated, predictions
 from visiongraft.plugins.generation.vae import autoencoder_measurements, autoencoder_parts
@@ -168,6 +169,10 @@ class Generation(Task):
 
     def predictions(self, decoded: Arrays) -> list[Generated]:
         return predictions(decoded, self.metadata())
+
+    def model_methods(self) -> Mapping[str, Callable[..., Any]]:
+        methods: dict[str, Callable[..., Any]] = {"sample": sample}
+        return methods | ({"reconstruct": reconstruct} if self.method == "vae" else {})
 
     def examples(self) -> TaskExamples:
         return TaskExamples(make_dataset)

@@ -66,11 +66,17 @@ def test_a_posterior_equal_to_the_prior_has_no_divergence(vae: TransferModel) ->
 
 
 def test_equal_seeds_draw_equal_images(vae: TransferModel) -> None:
-    latents = vae.task.inputs.draw(3, seed=1)
-    one, again = vae.predict(latents), vae.predict(latents)
+    one, again = vae.sample(3, seed=1), vae.predict(vae.task.inputs.draw(3, seed=1))
     assert all(np.array_equal(a.image, b.image) for a, b in zip(one, again, strict=True))
     assert one[0].image.shape == (16, 16, 3)
     assert not np.array_equal(one[0].image, one[1].image)
+
+
+def test_an_autoencoder_reconstructs_images_one_like_the_other(vae: TransferModel) -> None:
+    one, other = vae.reconstruct(IMAGES[:2])
+    assert one.image.shape == (16, 16, 3)
+    assert not np.array_equal(one.image, other.image)
+    assert "reconstruct" not in Generation("gan").model_methods()
 
 
 @pytest.fixture(scope="module")
