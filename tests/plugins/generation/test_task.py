@@ -117,11 +117,29 @@ def test_files_are_evaluated_by_the_same_images(
     assert "elbo" not in found
 
 
+def test_a_frozen_backbone_judges_by_all_of_its_maps() -> None:
+    model = visiongraft.fit(
+        IMAGES,
+        task=Generation("gan", critic="maps", **SMALL),
+        schedule="linear_probe",
+        epochs=1,
+        **SETTINGS,
+    )
+    images = torch.rand(2, 3, 16, 16)
+    network = model.network
+    with torch.no_grad():
+        scores = network.head(network.backbone(images))
+    assert scores.shape == (2, 3)
+    assert not any(p.requires_grad for p in network.backbone.parameters())
+    assert len(model.sample(2)) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"method": "flow"}, "method='flow'"),
         ({"latents": 0}, "length"),
+        ({"critic": "pixels"}, "critic='pixels'"),
         ({"hidden": ()}, "hidden"),
         ({"beta": -1.0}, "beta=-1.0"),
         ({"augment": ("blur",)}, "blur"),
