@@ -45,7 +45,7 @@ PREFIXES = ("module.", "_orig_mod.", "model.")  # taken off where all names have
 PARTS = (*PREFIXES, "backbone.", "encoder.", "teacher.", "student.", "network.", "net.")
 NESTED = 3  # such prefixes in a row
 # Settings and results that training programs save beside tensors: containers of values, without code.
-SAFE = [
+SAFE: list[Any] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
