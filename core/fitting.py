@@ -98,7 +98,7 @@ def fit(
         data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
             pairs, or a tuple (training, validation) of either.
         task: Name of the task, as listed by ``visiongraft tasks``, or a .toml file with the heads of several
-            tasks; or a task object.
+            tasks; or a task object. ``None`` for the only installed task that claims the data.
         task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
             saved model to start from. Or a network, which is copied, see ``ModuleBackbone``; its own weights
@@ -245,6 +245,8 @@ def _measure_settings(
     run: Run, given: Mapping[str, Any], accelerator: Accelerator, started: float
 ) -> None:
     """Choose the settings of a new run that are measured, and slow down what starts well."""
+    if given["task"] is None and run.config.start is None:
+        run.notes += (f"task: {run.config.task}, the only one that claims the data",)
     if given["schedule"] == AUTO:
         use_schedule(run, recommend_schedule(run, accelerator), given["learning_rate"])
     slow_down_heads(run)

@@ -7,7 +7,16 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli import authoring, averaging, caches, finding, listings, models, training
+from visiongraft.cli import (
+    authoring,
+    averaging,
+    caches,
+    comparing,
+    finding,
+    listings,
+    models,
+    training,
+)
 from visiongraft.cli.extra_options import WithExtraOptions
 
 app = typer.Typer(
@@ -63,6 +72,7 @@ for command in (
     models.export,
     averaging.soup,
     averaging.wise_ft,
+    comparing.compare,
     training.demo,
     listings.tasks,
     listings.backbones,

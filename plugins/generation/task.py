@@ -117,6 +117,10 @@ class Generation(Task):
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, self.inputs, validation, seed)
 
+    def claims(self, data: Any) -> bool:
+        """Claim nothing: generators learn from any images, also from those that show another task."""
+        return False
+
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, self.inputs)
 

@@ -74,7 +74,7 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("transfer_loss", "l2_sp(alfa=1)", OptionError, "no option 'alfa'; did you mean 'alpha'"),
     ("adapters", "lorra", PluginError, "'lorra'; did you mean 'lora'"),
     ("adapters", {"lora": {"rank": 4}}, OptionError, "is not a name; write options as"),
-    ("backbone", 5.0, OptionError, "backbone is of type float, not a name or the folder"),
+    ("backbone", 5.0, OptionError, "backbone is of type float, not a name, the folder of a saved"),
     ("weights", {}, OptionError, "weights is of type dict, not 'pretrained', None or a file"),
     ("views", 0, OptionError, "views=0"),
     ("views", 2.5, OptionError, "views=2.5"),

@@ -315,7 +315,7 @@ def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(
         (["fitt"], "No such command 'fitt'. Did you mean 'fit'?"),
         ([*FIT, "--epoch", "3"], "No such option: --epoch (Possible options"),
         (["fit"], "Missing argument 'DATA'"),
-        (["fit", "x"], "Missing option '--out'"),
+        (["fit", "x", "--resume"], "--resume requires --out FOLDER"),
         ([*FIT, "--epochs", "many"], "Invalid value for '--epochs'"),
         ([*FIT, "--size", "axb"], "--size axb: expected pixels, such as 224"),
         ([*FIT, "--replay-budget", "lots"], "--replay-budget lots: expected"),
