@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from visiongraft.exporters.verification.proof import Findings
-from visiongraft.plugins.classification import Classification
+from visiongraft.plugins.classification.task import Classification
 
 
 @pytest.mark.parametrize(
