@@ -16,6 +16,8 @@ from visiongraft.backbone import BackboneSource as BackboneSource
 from visiongraft.backbone import Features as Features
 from visiongraft.certificate import Certificate as Certificate
 from visiongraft.certificate import Comparison as Comparison
+from visiongraft.comparing.models import compare as compare
+from visiongraft.comparing.report import ModelComparison as ModelComparison
 from visiongraft.comparison import Disagreement as Disagreement
 from visiongraft.data.batch import Batch as Batch
 from visiongraft.data.batch import StepInfo as StepInfo

@@ -124,6 +124,7 @@ class FitConfig:
     task: str = setting(
         None,
         "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",
+        "the only one that claims the data",
     )
     task_options: dict[str, Any] = setting(None, "Options of the task")
     backbone: str = setting(

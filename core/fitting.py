@@ -17,6 +17,7 @@ from visiongraft.advice.choosing import recommend_schedule, use_schedule
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
 from visiongraft.errors import VisiongraftError
 from visiongraft.model import TransferModel
+from visiongraft.options import checks_keywords
 from visiongraft.preparation.arguments import new_settings
 from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given, RunData
@@ -46,6 +47,7 @@ from visiongraft.tuning.batch_finder import set_batch_size
 from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
 
+@checks_keywords
 def fit(
     data: Any = None,
     *,
@@ -98,7 +100,7 @@ def fit(
         data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
             pairs, or a tuple (training, validation) of either.
         task: Name of the task, as listed by ``visiongraft tasks``, or a .toml file with the heads of several
-            tasks; or a task object.
+            tasks; or a task object. ``None`` for the only installed task that claims the data.
         task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
             saved model to start from. Or a network, which is copied, see ``ModuleBackbone``; its own weights
@@ -178,7 +180,8 @@ def fit(
             weights files may have moved, but must have the contents that they had.
         allow_changed_data: Continue also with changed data and weights, with which transfer losses then
             compare.
-        callbacks: Names of callbacks, or objects that implement run hooks.
+        callbacks: Names of callbacks, objects that implement run hooks, or functions that are called
+            after each epoch with its record, a line of ``metrics.jsonl``.
 
     Returns:
         The model of the best epoch.
@@ -245,6 +248,8 @@ def _measure_settings(
     run: Run, given: Mapping[str, Any], accelerator: Accelerator, started: float
 ) -> None:
     """Choose the settings of a new run that are measured, and slow down what starts well."""
+    if given["task"] is None and run.config.start is None:
+        run.notes += (f"task: {run.config.task}, the only one that claims the data",)
     if given["schedule"] == AUTO:
         use_schedule(run, recommend_schedule(run, accelerator), given["learning_rate"])
     slow_down_heads(run)

@@ -29,7 +29,7 @@ from torch.utils.data import default_collate
 
 from visiongraft.comparison import Arrays, Disagreement, compare_arrays
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.loss_parts import LossParts
 from visiongraft.options import refuse_unknown
@@ -178,6 +178,24 @@ class Task(OptionalMethods, ABC):
         Raises:
             DataError: A sample is of an unknown class.
         """
+
+    def claims(self, data: Any) -> bool:
+        """Check whether a dataset is meant for this task, for users who name no task.
+
+        Called on the task with its default options. Override it if the task also reads data that are
+        meant for another one, as folders of classes are for classification.
+
+        Args:
+            data: As in ``read``.
+
+        Returns:
+            Whether the task claims the dataset. The default reads it, and claims what can be read.
+        """
+        try:
+            self.read(data)
+        except VisiongraftError:
+            return False
+        return True
 
     def bind(self, train: Samples) -> Self:
         """Return a copy of the task that knows the dataset, such as its class names.

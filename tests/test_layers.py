@@ -78,6 +78,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("model",),
     ("preparation.starting",),
     ("averaging",),
+    ("comparing",),
     ("preparation",),
     ("tuning",),
     ("advice",),

@@ -52,7 +52,13 @@ from visiongraft.task_contract.checks import bound, read_splits
 log = logging.getLogger("visiongraft")
 
 BACKBONES = ("bundled/efficientnet_lite0",)
-SCORERS = ("linear_probe", "knn", "class_mean", "logme", "parameters")
+SCORERS = (
+    "h_score",
+    "linear_probe",
+    "knn",
+    "logme",
+    "parameters",
+)  # the best of the benchmark first
 # Settings of `fit` that advice is about, or that it does not compute with.
 REFUSED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
 TIMED = 64  # images that reading and backbones are timed on

@@ -57,10 +57,7 @@ class Members:
             OptionError: They differ in what averaging keeps.
             ArtifactError: One cannot be loaded.
         """
-        names = [_name(each, position) for position, each in enumerate(given)]
-        models = [
-            each if isinstance(each, TransferModel) else load(each, task=task) for each in given
-        ]
+        names, models = load_models(given, task)
         for name, model in zip(names[1:], models[1:], strict=True):
             difference = next(_differences(models[0], model), None)
             if difference is not None:
@@ -111,6 +108,27 @@ class Members:
             return None
         split = EvaluationSplit(samples, "validation")
         return prepare_samples(split, channels, images, first.task.inputs)
+
+
+def load_models(
+    given: Sequence[Model], task: type[Task] | None = None
+) -> tuple[list[str], list[TransferModel]]:
+    """Load models, and name them as messages do.
+
+    Args:
+        given: Models, or folders of saved models and runs.
+        task: The class of their task, if it is not an installed plugin's.
+
+    Returns:
+        Names and models.
+
+    Raises:
+        ArtifactError: One cannot be loaded.
+        OptionError: One is neither a model nor a path.
+    """
+    names = [_name(each, position) for position, each in enumerate(given)]
+    models = [each if isinstance(each, TransferModel) else load(each, task=task) for each in given]
+    return names, models
 
 
 def measured(network: Network, data: EvaluationData, batch_size: int) -> dict[str, Any]:

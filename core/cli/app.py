@@ -7,10 +7,21 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli import authoring, averaging, caches, finding, listings, models, training
+from visiongraft.cli import (
+    authoring,
+    averaging,
+    caches,
+    comparing,
+    finding,
+    listings,
+    models,
+    training,
+)
 from visiongraft.cli.extra_options import WithExtraOptions
+from visiongraft.cli.other_names import Commands
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 success, 1 a check or proof failed, 2 invalid input, 3 a bug, "
@@ -63,6 +74,7 @@ for command in (
     models.export,
     averaging.soup,
     averaging.wise_ft,
+    comparing.compare,
     training.demo,
     listings.tasks,
     listings.backbones,

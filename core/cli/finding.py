@@ -36,7 +36,7 @@ def advise(
         typer.Option(
             metavar="NAME",
             help="What ranks backbones, as listed by `visiongraft scorers`; the first decides; repeatable.",
-            show_default="linear_probe, knn, class_mean, logme, parameters",
+            show_default="h_score, linear_probe, knn, logme, parameters",
         ),
     ] = None,
     within: Annotated[

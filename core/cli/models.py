@@ -301,6 +301,10 @@ def _given(
     """Return what to predict, and the problems of what cannot be read."""
     if samples is None and not images:
         raise OptionError("pass image files or folders or, for a generator, --samples COUNT")
+    if samples is None and inputs.drawn:
+        raise OptionError(
+            f"{inputs.name} are drawn; leave out {images[0]} and pass --samples COUNT"
+        )
     if samples is None:
         return _readable(images, inputs)
     if images:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
+import sys
 from collections.abc import Sequence
 from inspect import signature
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,10 +16,10 @@ import typer
 
 from visiongraft.cli.failures import Interrupted
 from visiongraft.cli.options import Callbacks, Json, TaskOptions, named_task_options
-from visiongraft.cli.output import Answer, table
+from visiongraft.cli.output import Answer, print_line, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
-from visiongraft.errors import PluginError, near_matches
+from visiongraft.errors import OptionError, PluginError, near_matches
 
 if TYPE_CHECKING:
     from visiongraft.model import TransferModel
@@ -28,7 +31,9 @@ DEMOS = "visiongraft.demos"  # entry points: name -> function(folder) that retur
 def fit(
     ctx: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],
-    out: Annotated[Path, typer.Option(help="Run folder to write.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write.", show_default="runs/DATA-1, -2, ...")
+    ] = None,
     *,
     task_options: TaskOptions = None,
     learning_rate: Annotated[
@@ -62,7 +67,24 @@ def fit(
         given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
     if allow_changed_data:
         given["allow_changed_data"] = True
-    return _trained(_fit(data, out, resume, given), out)
+    folder = _new_run(data, resume) if out is None else out
+    return _trained(_fit(data, folder, resume, given), folder)
+
+
+def _new_run(data: str, resume: bool) -> Path:
+    """Return the next free run folder that is named like the dataset, and print it."""
+    from visiongraft.training.execution.launchers import read_launch
+
+    if resume:
+        raise OptionError("--resume requires --out FOLDER, the run to continue")
+    if read_launch().processes > 1:
+        raise OptionError("several processes require --out FOLDER, so that all write the same run")
+    path = Path(data).resolve()
+    name = re.sub(r"[^\w.-]+", "-", path.name if path.is_dir() else path.stem) or "data"
+    paths = (Path("runs", f"{name}-{number}") for number in count(1))
+    folder = next(path for path in paths if not path.exists())
+    print_line(f"run folder: {folder}", sys.stderr)
+    return folder
 
 
 def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> TransferModel:

@@ -111,7 +111,13 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     for prefix, short in split_names(name):
         if prefix in sources and is_accepted(sources[prefix], short):
             return sources[prefix], short
-    owners = [source for source in sources.values() if is_accepted(source, name)]
+    if is_adapter(adapter_folder(Path(name))):
+        raise BackboneError(
+            f"backbone={name} is the folder of an adapter, without its base; load it on its base, "
+            "load(folder, base=...), save the model, and pass that folder"
+        )
+    alone = "/" not in name or ":" in name or Path(name).exists()  # no name under another prefix
+    owners = [s for s in sources.values() if alone and is_accepted(s, name)]
     if len(owners) == 1:
         return owners[0], name
     if owners:
@@ -121,10 +127,5 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
         raise BackboneError(
             f"backbone {name} is a network that was passed in memory; pass it again: load(folder, "
             "backbone=network), or fit(..., backbone=network, resume=True)"
-        )
-    if is_adapter(adapter_folder(Path(name))):
-        raise BackboneError(
-            f"backbone={name} is the folder of an adapter, without its base; load it on its base, "
-            "load(folder, base=...), save the model, and pass that folder"
         )
     raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))

@@ -1,14 +1,52 @@
-"""Find the tasks that files on disk were made for."""
+"""Find the task that a dataset is meant for, or that files on disk were made for."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from visiongraft.errors import ArtifactError, PluginError
+from visiongraft.errors import ArtifactError, OptionError, PluginError
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.task import Task, create_task
+
+log = logging.getLogger("visiongraft")
+
+
+def infer_task(data: Any) -> type[Task]:
+    """Find the only installed task that claims a dataset; see ``Task.claims``.
+
+    Args:
+        data: The dataset that the user passed.
+
+    Returns:
+        The task's class.
+
+    Raises:
+        OptionError: No task claims the dataset, or several do.
+    """
+    tasks = plugins().tasks()
+    claiming = [] if data is None else [n for n in sorted(tasks) if _claims(tasks[n], data)]
+    if len(claiming) == 1:
+        return tasks[claiming[0]]
+    choice = f"task is missing: pass task=NAME, one of {', '.join(claiming or sorted(tasks))}"
+    what = data if isinstance(data, (str, Path)) else "the data"
+    if claiming:
+        raise OptionError(f"{choice}; each of these reads {what}")
+    raise OptionError(choice if data is None else f"{choice}; none of them claims {what}")
+
+
+def _claims(kind: type[Task], data: Any) -> bool:
+    """Check whether a task with its default options claims a dataset."""
+    try:
+        return create_task(kind, {}).claims(data)
+    except OptionError:  # it has options without defaults
+        return False
+    except Exception as error:  # a third-party task may raise any error
+        log.warning("task %r failed to check whether it reads the dataset: %r", kind.name, error)
+        return False
 
 
 def find_task(name: str, what: str, how: str) -> type[Task]:

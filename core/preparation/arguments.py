@@ -20,6 +20,7 @@ from visiongraft.lookup.methods import (
     find_schedule,
     find_transfer_loss,
 )
+from visiongraft.lookup.tasks import infer_task
 from visiongraft.model import TransferModel
 from visiongraft.module_backbone import IN_MEMORY, name_of
 from visiongraft.multi_task.file import read_task_file
@@ -54,7 +55,7 @@ def new_settings(
         VisiongraftError: A setting is invalid.
     """
     if start is None:
-        task = _task(given["task"], given["task_options"])
+        task = _task(given["task"], given["task_options"], given["data"])
     else:
         _refuse_with_start(given)
         task = start.task
@@ -247,7 +248,7 @@ def check_device(device: str | None) -> None:
         raise OptionError("device='cuda', but torch finds no CUDA device here")
 
 
-def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
+def _task(task: str | Task | None, options: Mapping[str, Any] | None, data: Any) -> Task:
     if isinstance(task, Task):
         if options:
             raise OptionError(
@@ -256,10 +257,9 @@ def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
         check_task_class(type(task))
         return task
     if isinstance(task, str) and is_task_file(task):
-        return _task(read_task_file(task), options)
-    names = sorted(plugins().tasks())
+        return _task(read_task_file(task), options, data)
     if task is None:
-        raise OptionError(f"task is missing: pass task=NAME, one of {', '.join(names)}")
+        return create_task(infer_task(data), dict(options or {}))
     if not isinstance(task, str):
         raise OptionError(
             f"task={task!r} is neither a name nor a task object; instantiate a task class"

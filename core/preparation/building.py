@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from visiongraft.adaptation.networks import apply_adapters
+from visiongraft.backbone import Backbone
 from visiongraft.config import FitConfig
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.lookup.backbones import load_backbone
@@ -20,7 +22,7 @@ from visiongraft.preparation.datasets import Given, RunData, read_run_data
 from visiongraft.preparation.starting import start_folder, started_backbone
 from visiongraft.saving.saved_model import load_head
 from visiongraft.schedules import Schedule
-from visiongraft.seeds import preserved, seed_everything
+from visiongraft.seeds import preserved, random_state, restore_random_state, seed_everything
 from visiongraft.task import Task
 from visiongraft.training.execution.launchers import ignored_settings
 from visiongraft.training.execution.recomputing import checkpointed_modules
@@ -56,13 +58,15 @@ def prepare_run(
         VisiongraftError: The data cannot be read, or the settings do not fit them.
     """
     start, main = given.start, bool(accelerator.is_main_process)
+    # Before the data are read: large datasets take long, and weights may not be available.
+    built = None if start is not None else build_backbone(config, task, scratch, given.backbone)
     with accelerator.main_process_first():  # the others read its results from the folder
         found = read_run_data(given, task, config, folder, main)
         if start is not None:
             start.check_names(found.task)
             if folder is None or main:
                 start.keep(scratch)
-    run = build_run(config, schedule, found, folder, scratch, given.backbone)
+    run = build_run(config, schedule, found, folder, scratch, built)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
     _check_first_phase(run)
     return run, found
@@ -101,13 +105,48 @@ def check_streams(config: FitConfig, task: Task) -> None:
             )
 
 
+@dataclass(frozen=True)
+class BuiltBackbone:
+    """A backbone, and the random states after it was built, which the head continues from."""
+
+    backbone: Backbone
+    random: tuple[dict[str, Tensor], dict[str, Any]]
+
+
+def build_backbone(
+    config: FitConfig, task: Task, scratch: Path, given: nn.Module | None = None
+) -> BuiltBackbone:
+    """Build the backbone of a run and load its weights.
+
+    Args:
+        config: The settings.
+        task: The task, which need not be bound to its data.
+        scratch: Where a model to continue with may be.
+        given: The network to train, if one was passed.
+
+    Raises:
+        VisiongraftError: It cannot be built, or its weights cannot be loaded.
+    """
+    seed_everything(config.seed)
+    if config.start is not None:
+        backbone = started_backbone(start_folder(config.start, scratch), config.size)
+    else:
+        backbone = load_backbone(
+            config.backbone if given is None else given,
+            "pretrained" if config.weights == IN_MEMORY else config.weights,
+            in_channels=config.in_channels,
+            size=config.size or task.input_size,
+        )
+    return BuiltBackbone(backbone, random_state())
+
+
 def build_run(
     config: FitConfig,
     schedule: Schedule,
     data: RunData,
     folder: Path | None,
     scratch: Path,
-    given: nn.Module | None = None,
+    built: BuiltBackbone | None = None,
 ) -> Run:
     """Build the network of a run on data that has been read.
 
@@ -117,32 +156,23 @@ def build_run(
         data: The data.
         folder: The run folder, or ``None`` to keep nothing on disk.
         scratch: Where temporary files may go.
-        given: The network to train, if one was passed.
+        built: The backbone, if it was built before.
 
     Returns:
         The run before its first step.
     """
     task, checked = data.task, data.checked
-    seed_everything(config.seed)
-    if config.start is not None:
-        where = start_folder(config.start, scratch)
-        backbone = started_backbone(where, config.size)
-    else:
-        size = config.size or task.input_size
-        weights = "pretrained" if config.weights == IN_MEMORY else config.weights
-        backbone = load_backbone(
-            config.backbone if given is None else given,
-            weights,
-            in_channels=config.in_channels,
-            size=size,
-        )
+    if built is None:
+        built = build_backbone(config, task, scratch)
+    backbone = built.backbone
+    restore_random_state(*built.random)
     resize = config.resize or (task.resize if config.start is None else None)
     if resize is not None:
         preprocess = replace(backbone.info.preprocess, resize=resize)
         backbone.info = replace(backbone.info, preprocess=preprocess)
     network = Network(backbone, task)
     if config.start is not None:
-        load_head(network, where)
+        load_head(network, start_folder(config.start, scratch))
     if config.gradient_checkpointing:
         checkpointed_modules(backbone)  # or refused
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])

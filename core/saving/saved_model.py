@@ -17,7 +17,7 @@ from visiongraft.errors import ArtifactError
 from visiongraft.module_backbone import as_saved
 from visiongraft.network import Network
 from visiongraft.saving.classes import class_path, is_class
-from visiongraft.saving.files import write_bytes, write_json
+from visiongraft.saving.files import read_json, write_bytes, write_json
 from visiongraft.saving.model_card import model_card
 from visiongraft.saving.saved_config import (
     CONFIG,
@@ -46,7 +46,17 @@ AdapterOf = Callable[[Mapping[str, Any]], AdapterChoice]  # makes an adapter of 
 def is_saved_model(folder: str | Path) -> bool:
     """Check whether a path is a saved model, or a run folder that holds one."""
     path = model_folder(Path(folder))
-    return (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
+    files = (path / WEIGHTS).is_file() and (path / CONFIG).is_file()
+    return files and not _is_foreign(path / CONFIG)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Check whether a config was written by another program; a damaged one counts as ours."""
+    try:
+        values = read_json(path)
+    except ArtifactError:
+        return False
+    return isinstance(values, dict) and "format" not in values
 
 
 def model_folder(folder: Path) -> Path:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
+import logging
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor
@@ -18,6 +22,8 @@ from visiongraft.backbone import Backbone
 from visiongraft.errors import WeightsError, name_some
 from visiongraft.saving.tensors import RATIO, damaged, first, most_bytes, unpacked_bytes, unusable
 
+log = logging.getLogger("visiongraft")
+
 # Where training programs put the tensors of a checkpoint; averaged ones come first, because they
 # are the ones that such programs evaluate.
 WRAPPERS = (
@@ -25,13 +31,27 @@ WRAPPERS = (
     "model_ema",
     "ema_state_dict",
     "ema",
+    "teacher",
     "state_dict",
     "model_state_dict",
     "net_state_dict",
+    "student",
     "model",
+    "module",
     "net",
 )
-PREFIXES = ("module.", "_orig_mod.", "model.")
+PREFIXES = ("module.", "_orig_mod.", "model.")  # taken off where all names have them
+# Parts of larger networks that may be the backbone; the one of which most tensors fit is taken.
+PARTS = (*PREFIXES, "backbone.", "encoder.", "teacher.", "student.", "network.", "net.")
+NESTED = 3  # such prefixes in a row
+# Settings and results that training programs save beside tensors: containers of values, without code.
+SAFE: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8")),
+    (np.float64(0).__reduce__()[0], "numpy._core.multiarray.scalar"),
+    (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
+]
 SHOWN = 5
 FROM_FILE = "file"  # the source of a backbone whose weights come from a file
 DEEPEST = 100  # dicts that are searched for tensors
@@ -81,19 +101,22 @@ def load_weights(backbone: Backbone, path: Path, *, partial: bool = False) -> No
     """
     tensors = read_weights(path)
     loaded = fit_weights(backbone, tensors, f"weights file {path}", partial=partial)
+    log.info("weights file %s: tensors loaded: %s", path, _by_stage(backbone, loaded))
     provenance = {
         "source": FROM_FILE,
         "weights": path.name,
         "sha256": file_sha256(path),
-        "tensors": f"{loaded} of {len(_expected(backbone))} loaded",
+        "tensors": f"{len(loaded)} of {len(_expected(backbone))} loaded",
     }
     backbone.info = replace(backbone.info, provenance=provenance)
 
 
 def fit_weights(
     backbone: Backbone, tensors: dict[str, Tensor], origin: str, *, partial: bool = False
-) -> int:
+) -> list[str]:
     """Translate tensors to a backbone's names and shapes, and load them.
+
+    Of a larger network, the part that fits best is taken, such as the tensors that begin with ``backbone.``.
 
     Args:
         backbone: The backbone; changed in place, or not at all if the tensors are refused.
@@ -102,14 +125,17 @@ def fit_weights(
         partial: Load the tensors that fit, if not all do.
 
     Returns:
-        How many tensors were loaded, counters of seen batches left out.
+        The names of the tensors that were loaded, counters of seen batches left out.
 
     Raises:
         WeightsError: They do not fit, or none does.
     """
-    fit = compare(backbone, backbone.convert_weights(tensors))
+    fit = max(
+        (compare(backbone, backbone.convert_weights(part)) for part in _parts(tensors)),
+        key=lambda each: len(each.matching),
+    )
     expected = _expected(backbone)
-    loaded = sum(name in expected for name in fit.matching)
+    loaded = [name for name in expected if name in fit.matching]
     if not loaded:
         raise WeightsError(
             f"{origin} contains no tensors that fit {backbone.info.name} ({fit.in_words()}); "
@@ -118,7 +144,7 @@ def fit_weights(
     if not (fit.complete or partial):
         raise WeightsError(
             f"{origin} does not fit {backbone.info.name}: {fit.in_words()}; if it is meant to "
-            f"differ, partial=True loads the {loaded} of {len(expected)} tensors that fit"
+            f"differ, partial=True loads the {len(loaded)} of {len(expected)} tensors that fit"
         )
     own = backbone.state_dict()
     fault = first(damaged(fit.matching, own))
@@ -203,6 +229,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _parts(tensors: dict[str, Tensor], depth: int = NESTED) -> Iterator[dict[str, Tensor]]:
+    """Yield all tensors, and those of each part of a larger network, without its prefix."""
+    yield tensors
+    for prefix in PARTS if depth else ():
+        inside = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if inside:
+            yield from _parts(inside, depth - 1)
+
+
+def _by_stage(backbone: Backbone, loaded: Sequence[str]) -> str:
+    """Count the tensors of each stage, and those of them that were loaded, in words."""
+    stage_of = backbone.info.stage_of
+    total = Counter(stage_of[name] for name in _expected(backbone) if name in stage_of)
+    found = Counter(stage_of[name] for name in loaded if name in stage_of)
+    return ", ".join(f"{stage} {found[stage]}/{total[stage]}" for stage in backbone.stages)
+
+
 def file_sha256(path: Path) -> str:
     """Hash a file.
 
@@ -222,7 +265,8 @@ def _read_file(path: Path) -> Any:
             return safetensors.torch.load_file(path, device="cpu")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on old pickle protocols; what matters is raised
-            return torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(SAFE):
+                return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception as error:  # damaged files make the parsers raise almost anything

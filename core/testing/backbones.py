@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visiongraft.backbone import Backbone, BackboneSource, Features
+from visiongraft.backbone import Backbone, BackboneSource, Features, is_accepted
 from visiongraft.errors import BackboneError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup.backbones import find_source
@@ -115,7 +115,13 @@ def names_are_listed(trial: BackboneTrial) -> None:
     expect("/" not in prefix and ":" not in prefix, "to read its prefix", repr(prefix), "a word")
     listing.expect(bool(names) and all(map(is_text, names)), names[:3], "strings")
     listing.expect(len(set(names)) == len(names), "a name twice", "each name once")
-    listing.expect(trial.short in names, f"no {trial.short!r}", "the example among them")
+    accepted = is_accepted(trial.source, trial.short)
+    listing.expect(accepted, f"no {trial.short!r}", "the example accepted")
+    listing.expect(
+        all(is_accepted(trial.source, n) for n in names[:3]),
+        "names that are not accepted",
+        "all accepted",
+    )
 
 
 @check("backbone.BackboneInfo")
@@ -123,8 +129,9 @@ def info_matches_the_network(trial: BackboneTrial) -> None:
     """Stages, channels, strides and embedding size in ``info`` match the network."""
     size = trial.large
     backbone = trial.build(size=size).eval()
-    info, tensors = backbone.info, dict(backbone.state_dict())
-    odd = sorted(info.stage_of.keys() ^ tensors.keys())
+    info, saved = backbone.info, backbone.state_dict().keys()
+    known = {n for n, _ in (*backbone.named_parameters(), *backbone.named_buffers())}
+    odd = sorted((saved - info.stage_of.keys()) | (info.stage_of.keys() - known))
     expect(not odd, "to find the stage of each tensor", f"a difference in {odd[:3]}", "one each")
     expect(len(backbone.stages) > 0, "to list the stages", "none", "at least one")
     made = info.preprocess.size

@@ -1,4 +1,4 @@
-"""The repeated blocks of a network, such as residual blocks and transformer layers."""
+"""Parts of a network: its repeated blocks, such as residual blocks, and its first convolution."""
 
 from __future__ import annotations
 
@@ -26,6 +26,20 @@ def repeated_blocks(model: nn.Module) -> list[nn.Module]:
         else:
             found += repeated_blocks(child)
     return found
+
+
+def set_image_channels(model: nn.Module, in_channels: int) -> None:
+    """Replace the first convolution of a network by a random one for another number of image channels."""
+    name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    new = nn.Conv2d(
+        in_channels,
+        old.out_channels,
+        old.kernel_size,  # type: ignore[arg-type]
+        old.stride,  # type: ignore[arg-type]
+        old.padding,  # type: ignore[arg-type]
+        bias=old.bias is not None,
+    )
+    model.set_submodule(name, new)
 
 
 def _is_block(module: nn.Module) -> bool:

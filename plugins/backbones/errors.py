@@ -38,3 +38,14 @@ def unavailable(name: str, cause: str) -> WeightsError:
         f"the pretrained weights of {name} could not be downloaded ({cause}); use weights=FILE for a "
         "local file, weights=None for random weights, or backbone='bundled/efficientnet_lite0'"
     )
+
+
+def missing_library(name: str, library: str, extra: str) -> BackboneError:
+    """Return the error for a backbone whose library is not installed.
+
+    Args:
+        name: Full name of the backbone.
+        library: The library.
+        extra: The extra of visiongraft that installs it.
+    """
+    return BackboneError(f"{name} needs {library}: run pip install 'visiongraft[{extra}]'")

@@ -1,13 +1,15 @@
-"""Assign the tensors of a timm model to stages, in the order in which modules run."""
+"""Assign the tensors of a model to stages, in the order in which modules run."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from torch import nn
 
 _UNMATCHED = "?"  # a name that no architecture's patterns match
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|stages|blocks|resblocks)\.?(\d+)(?:\.|$)")
 
 
 def tensor_names(model: nn.Module) -> list[str]:
@@ -40,6 +42,28 @@ def timm_stages(model: nn.Module, called: Sequence[str]) -> dict[str, int]:
             active = number = max(number, active)
         numbers[name] = number
     return numbers
+
+
+def layer_stages(model: nn.Module, called: Sequence[str]) -> dict[str, int]:
+    """Number the tensors of a network of numbered layers: each of these is a stage.
+
+    What runs before the layers is in the first stage, what runs after them in the last one.
+
+    Args:
+        model: The model.
+        called: Names of its modules in the order of their first call.
+
+    Returns:
+        Number by name of parameter and buffer, smaller numbers closer to the input.
+    """
+    order = {module: i for i, module in enumerate(called)}
+    first = min((i for module, i in order.items() if _LAYER.search(module)), default=0)
+    layers = {name: _LAYER.search(name) for name in tensor_names(model)}
+    last = max((int(match[1]) + 1 for match in layers.values() if match), default=0)
+    return {
+        name: int(match[1]) + 1 if match else 0 if _first_use(name, order) < first else last
+        for name, match in layers.items()
+    }
 
 
 def _first_use(name: str, order: Mapping[str, int]) -> int:

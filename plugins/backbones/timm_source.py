@@ -6,7 +6,9 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,12 +19,22 @@ from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
+from visiongraft.plugins.backbones.hub import (
+    FOLDER,
+    HUB,
+    check_reachable,
+    explain,
+    explained,
+    is_failed_download,
+    license_of,
+    shown,
+    source_of,
+)
 from visiongraft.plugins.backbones.stages import timm_stages
 from visiongraft.preprocess import PreprocessConfig
 
 TimmModel = Any  # an nn.Module; timm's models share methods that no type declares
 
-HUB_TIMEOUT_S = 10.0
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -33,6 +45,9 @@ class TimmSource(BackboneSource):
 
     def names(self) -> Sequence[str]:
         return _names()
+
+    def accepts(self, name: str) -> bool:
+        return name.startswith((HUB, FOLDER)) or name in _names()
 
     def example(self) -> str:
         return "test_resnet"
@@ -45,7 +60,9 @@ class TimmSource(BackboneSource):
         in_channels: int = 3,
         size: tuple[int, int] | None = None,
     ) -> Backbone:
-        full = f"{self.prefix}/{name}"
+        full = f"{self.prefix}/{shown(name)}"
+        if name.startswith((HUB, FOLDER)):
+            return _build_published(full, name, in_channels, size, pretrained)
         if not pretrained:
             model = create_timm_model(full, name, in_channels, size)
             return TimmBackbone.around(model, full, in_channels, size)
@@ -55,8 +72,26 @@ class TimmSource(BackboneSource):
         except BackboneError as error:
             # If building without the weights fails as well, the weights are not the cause.
             self.build(name, pretrained=False, in_channels=in_channels, size=size)
-            raise unavailable(full, one_line(error.__cause__ or error)) from error
+            raise unavailable(full, explain(error.__cause__ or error)) from error
         return TimmBackbone.around(model, full, in_channels, size, pretrained=True)
+
+    def rebuild(
+        self,
+        name: str,
+        architecture: Mapping[str, Any],
+        *,
+        in_channels: int,
+        size: tuple[int, int],
+    ) -> Backbone:
+        if not architecture:
+            return self.build(name, pretrained=False, in_channels=in_channels, size=size)
+        full, arguments = f"{self.prefix}/{name}", architecture["arguments"]
+        model = create_timm_model(
+            full, architecture["name"], in_channels, size, arguments=arguments
+        )
+        backbone = TimmBackbone.around(model, full, in_channels, size)
+        backbone.info = replace(backbone.info, architecture=dict(architecture))
+        return backbone
 
     def build_classifier(
         self, name: str, weights: Mapping[str, Tensor] | None = None
@@ -72,7 +107,7 @@ class TimmSource(BackboneSource):
             try:
                 weights = timm.create_model(name, pretrained=True).state_dict()
             except Exception as error:  # a download can fail in many ways
-                raise unavailable(full, one_line(error)) from error
+                raise unavailable(full, explain(error)) from error
         else:
             weights = {name.removeprefix("model."): tensor for name, tensor in weights.items()}
         return linear_classifier(weights, modules)
@@ -184,6 +219,7 @@ def create_timm_model(
     size: tuple[int, int] | None,
     *,
     pretrained: bool = False,
+    arguments: Mapping[str, Any] = MappingProxyType({}),
 ) -> TimmModel:
     """Build a model without classifier, passing the size if the architecture depends on it.
 
@@ -193,6 +229,7 @@ def create_timm_model(
         in_channels: Number of image channels.
         size: Height and width in pixels, or ``None`` for its default.
         pretrained: Load its pretrained weights.
+        arguments: Further arguments of the architecture.
 
     Returns:
         The model.
@@ -203,6 +240,7 @@ def create_timm_model(
     import timm
 
     options: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "in_chans": in_channels}
+    options |= arguments
     try:
         if size is None:
             return timm.create_model(name, **options)
@@ -214,6 +252,35 @@ def create_timm_model(
             return timm.create_model(name, **options)
     except Exception as error:  # architectures raise anything on unsupported options
         raise unsupported(full, size, one_line(error)) from error
+
+
+def _build_published(
+    full: str, name: str, in_channels: int, size: tuple[int, int] | None, pretrained: bool
+) -> TimmBackbone:
+    """Build a model of a repository or a folder, which contain its configuration and its weights."""
+    from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
+
+    source = source_of(name)
+    if name.startswith(HUB):
+        check_reachable(full, source, ["config.json"])
+    with explained(full, source):
+        read = load_model_config_from_hf if name.startswith(HUB) else load_model_config_from_path
+        _, architecture, arguments = read(source)
+    try:
+        model = create_timm_model(full, name, in_channels, size, pretrained=pretrained)
+    except BackboneError as error:
+        if is_failed_download(error) or (pretrained and isinstance(error.__cause__, OSError)):
+            raise unavailable(full, explain(error.__cause__ or error)) from error
+        raise
+    backbone = TimmBackbone.around(model, full, in_channels, size, pretrained=pretrained)
+    provenance = dict(backbone.info.provenance)
+    if pretrained:
+        provenance["weights"] = shown(name)
+        if provenance["license"] == "unknown":
+            provenance["license"] = license_of(source)
+    kept = {"name": architecture, "arguments": arguments}
+    backbone.info = replace(backbone.info, provenance=provenance, architecture=kept)
+    return backbone
 
 
 def _check_whole_patches(name: str, model: TimmModel, size: tuple[int, int]) -> None:
@@ -272,12 +339,8 @@ def _checkpoint_filter(model: TimmModel) -> Callable[[dict[str, Tensor]], dict[s
 
 
 def _check_weights_available(full: str, name: str) -> None:
-    """Raise at once if the weights do not exist or the hub does not respond.
-
-    The hub's client would retry for most of a minute.
-    """
+    """Raise at once if the weights do not exist or the hub does not respond."""
     import timm
-    from huggingface_hub import constants, get_session, try_to_load_from_cache
 
     config = timm.get_pretrained_cfg(name)
     if config is None or not config.has_weights:
@@ -285,11 +348,5 @@ def _check_weights_available(full: str, name: str) -> None:
     if not config.hf_hub_id:
         return
     repository, _, revision = config.hf_hub_id.partition("@")
-    files = [config.hf_hub_filename] if config.hf_hub_filename else list(HUB_FILES)
-    for file in files:
-        if isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str):
-            return
-    try:
-        get_session().head(constants.ENDPOINT, timeout=HUB_TIMEOUT_S)
-    except Exception as error:  # the client raises the errors of its HTTP library
-        raise unavailable(full, f"the hub cannot be reached: {one_line(error)}") from error
+    files = [config.hf_hub_filename] if config.hf_hub_filename else HUB_FILES
+    check_reachable(full, repository, files, revision)

@@ -13,6 +13,7 @@ from torchvision.transforms import InterpolationMode
 
 from visiongraft.backbone import Backbone, BackboneSource
 from visiongraft.errors import one_line
+from visiongraft.plugins.backbones.blocks import set_image_channels
 from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.torchvision_chain import ChainBackbone
@@ -55,7 +56,7 @@ class TorchvisionSource(BackboneSource):
                 preprocess.size, half, half, crop_fraction=preprocess.crop_fraction
             )
         if in_channels != 3:
-            _set_image_channels(model, in_channels)
+            set_image_channels(model, in_channels)
         kind = VitBackbone if isinstance(model, VisionTransformer) else ChainBackbone
         backbone = kind.around(
             model,
@@ -130,20 +131,6 @@ def _create(full: str, name: str, size: Size) -> nn.Module:
     except (ValueError, AssertionError, RuntimeError) as error:
         raise unsupported(full, size, one_line(error)) from error
     return model
-
-
-def _set_image_channels(model: nn.Module, in_channels: int) -> None:
-    """Replace the first convolution, for another number of image channels."""
-    name, old = next((n, m) for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        in_channels,
-        old.out_channels,
-        old.kernel_size,  # type: ignore[arg-type]
-        old.stride,  # type: ignore[arg-type]
-        old.padding,  # type: ignore[arg-type]
-        bias=old.bias is not None,
-    )
-    model.set_submodule(name, new)
 
 
 def load_published(backbone: Backbone, published: WeightsEnum) -> None:

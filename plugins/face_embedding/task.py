@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -26,6 +27,7 @@ from visiongraft.plugins.face_embedding.batches import balanced_batches
 from visiongraft.plugins.face_embedding.data import check_trainable, read_evaluation, read_splits
 from visiongraft.plugins.face_embedding.example import write_folder
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
+from visiongraft.plugins.face_embedding.formats.reading import has_identity_files
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
 from visiongraft.plugins.face_embedding.gallery.verification import embed, verify
 from visiongraft.plugins.face_embedding.head import EmbeddingHead
@@ -150,6 +152,11 @@ class FaceEmbedding(Task):
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, self.align)
+
+    def claims(self, data: Any) -> bool:
+        """Check for the files of CelebA or LFW; folders of identities look like folders of classes."""
+        is_path = isinstance(data, (str, Path))
+        return is_path and has_identity_files(Path(data)) and super().claims(data)
 
     def bind(self, train: Samples) -> FaceEmbedding:
         """Count the identities; their names are not kept.

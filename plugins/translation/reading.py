@@ -88,6 +88,15 @@ def read_folder(root: Path, reverse: bool = False) -> dict[str, Samples]:
     return _side_by_side(root, reverse)
 
 
+def in_folders(root: Path) -> bool:
+    """Check whether the pairs of a folder are in two folders, not side by side in one file.
+
+    Raises:
+        DataError: There are no pairs, see ``read_folder``.
+    """
+    return not any(isinstance(split, SideBySide) for split in read_folder(root).values())
+
+
 @dataclass(frozen=True)
 class PairDataset(DatasetSamples):
     """A map-style dataset of (image, image), loaded lazily.

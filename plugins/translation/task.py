@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -24,6 +25,7 @@ from visiongraft.plugins.translation.example import write_example
 from visiongraft.plugins.translation.loss import REGRESSIONS, RegressionLoss
 from visiongraft.plugins.translation.metrics import ImageMetrics
 from visiongraft.plugins.translation.prediction import Translated, predictions
+from visiongraft.plugins.translation.reading import in_folders
 from visiongraft.plugins.translation.transforms import PairTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, LossParts, Task, TaskExamples, Transform
@@ -95,6 +97,10 @@ class Translation(Task):
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, reverse=self._reverse, validation=validation, seed=seed)
+
+    def claims(self, data: Any) -> bool:
+        """Check for two folders of pairs; images that hold two side by side look like any others."""
+        return isinstance(data, (str, Path)) and super().claims(data) and in_folders(Path(data))
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, reverse=self._reverse)

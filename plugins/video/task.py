@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.data.video import is_video
 from visiongraft.errors import OptionError
 from visiongraft.inputs import Clips
 from visiongraft.options import bound_class_names, check_choice
@@ -66,6 +68,13 @@ class Video(Classification):
         dataset = read_dataset(data, self.inputs, self.class_names)
         dataset = with_groups_held_out(dataset, validation, seed)
         return make_splits(dataset, self.class_names, self.multi_label, validation, seed)
+
+    def claims(self, data: Any) -> bool:
+        """Check for video files; folders of frames look like folders of images of a class."""
+        if not isinstance(data, (str, Path)) or not super().claims(data):
+            return False
+        train = self.read(data).train
+        return any(is_video(Path(train.name(i))) for i in range(len(train)))
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         names = bound_class_names(self.class_names)

@@ -126,3 +126,5 @@ def test_the_command_line_draws_samples_from_a_seed(
     assert first == again != other
     assert main(["predict", str(generator.path)]) == 2
     assert "--samples COUNT" in capsys.readouterr().err
+    assert main(["predict", str(generator.path), "photos"]) == 2
+    assert "latents are drawn; leave out photos" in capsys.readouterr().err

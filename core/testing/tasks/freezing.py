@@ -57,7 +57,11 @@ class FrozenWatch(RunRecorder):
     @hookimpl
     def phase_ended(self, run: Any) -> None:
         """Compare them with the copies."""
-        now = dict(run.network.state_dict())
+        network = run.network
+        now: dict[str, Tensor] = {
+            **dict(network.named_parameters()),
+            **dict(network.named_buffers()),
+        }
         self.changed += [n for n, t in self.copies.items() if not torch.equal(t, now[n])]
 
 

@@ -88,6 +88,11 @@ def find_dataset(data: Any, align: bool = True) -> IdentityDataset:
         return replace(_from_samples(found.splits, found.names), warnings=found.warnings)
 
 
+def has_identity_files(path: Path) -> bool:
+    """Check whether a folder contains CelebA's list of identities, or lists of LFW."""
+    return celeba.is_celeba(path) or _has_lists(path)
+
+
 def _join(first: IdentityDataset, second: IdentityDataset) -> IdentityDataset:
     """Join the training split of one dataset and the held-out split of another."""
     return IdentityDataset(
@@ -143,11 +148,15 @@ def _from_files(found: LabeledSplits) -> IdentityDataset:
 # ---- folders with LFW's text files ----
 
 
-def _read_lists(root: Path) -> IdentityDataset | None:
-    """Read a folder with lists of pairs or people; ``None`` if it has none."""
+def _has_lists(root: Path) -> bool:
     split_files = [name for names in lfw.SPLIT_FILES.values() for name in names]
     names = [*lfw.PAIR_FILES, lfw.PEOPLE, *split_files]
-    if not root.is_dir() or not any((root / name).is_file() for name in names):
+    return any((root / name).is_file() for name in names)
+
+
+def _read_lists(root: Path) -> IdentityDataset | None:
+    """Read a folder with lists of pairs or people; ``None`` if it has none."""
+    if not _has_lists(root):
         return None
     files = _people(root)
     images: dict[str, list[Path]] = {}

@@ -234,6 +234,26 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     assert Path("run/curves.png").is_file()
 
 
+def test_fit_without_out_writes_to_the_next_free_folder_and_prints_it(
+    run: Run, images: Path
+) -> None:
+    for number in (1, 2):
+        code, out, err = run("fit", images, "--task", "colors", "--epochs", 1, *FAST)
+        assert code == 0
+        assert err.startswith(f"run folder: runs/images-{number}\n")
+        assert f"model saved to runs/images-{number}/model" in out
+
+
+def test_several_processes_require_out(
+    run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    code, _, err = run("fit", images, "--task", "colors", *FAST)
+    assert code == 2
+    assert "several processes require --out FOLDER" in err
+
+
 def test_an_interrupted_fit_prints_the_command_to_continue_and_resumes(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

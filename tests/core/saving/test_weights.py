@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import argparse
 import hashlib
 import io
 import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -126,6 +128,48 @@ def test_averaged_weights_are_preferred_to_the_last_ones(tmp_path: Path) -> None
     backbone = Tiny()
     load_weights(backbone, written(tmp_path, {"model": last, "model_ema": ema}))
     assert equal(backbone, averaged)
+
+
+def nested(prefix: str) -> dict[str, Tensor]:
+    """Return the tensors as part of a larger network."""
+    inside = {f"{prefix}{name}": tensor for name, tensor in published().items()}
+    return {**inside, "neck.conv.weight": torch.ones(2), "head.weight": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": nested("backbone."), "meta": {"epoch": 3}},  # mmengine
+        {"state_dict": nested("model.backbone."), "hyper_parameters": {"lr": 0.1}},  # Lightning
+        {"model": nested("encoder."), "opt": {"state": {}}},  # fastai
+        {"student": {}, "teacher": nested("module.backbone.")},  # DINO
+        {"model": published(), "args": argparse.Namespace(lr=0.1), "acc": np.float64(0.5)},
+        {"ema": {"module": published()}},
+    ],
+    ids=["mmengine", "lightning", "fastai", "dino", "namespace", "ema"],
+)
+def test_the_backbone_is_found_in_checkpoints_of_training_programs(
+    tmp_path: Path, content: object
+) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    backbone = Tiny()
+    load_weights(backbone, tmp_path / "w.pth")
+    assert torch.equal(backbone.state_dict()["body.0.weight"], published()["0.weight"])
+
+
+def test_a_part_that_lacks_tensors_is_refused_and_what_is_loaded_is_told_by_stage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tensors = nested("backbone.")
+    del tensors["backbone.2.bias"]
+    torch.save({"state_dict": tensors}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"missing 1: 2\.bias; if it is meant to differ"):
+        load_weights(Tiny(), tmp_path / "w.pth")
+    backbone = Tiny()
+    with caplog.at_level("INFO"):
+        load_weights(backbone, tmp_path / "w.pth", partial=True)
+    assert backbone.info.provenance["tensors"] == "7 of 8 loaded"
+    assert "tensors loaded: stem 7/8" in caplog.text
 
 
 def test_a_first_layer_that_is_called_model_in_every_name_is_not_lost(tmp_path: Path) -> None:

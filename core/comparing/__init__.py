@@ -1,0 +1,1 @@
+"""Comparing trained models: settings that differ, and metrics on the same images."""

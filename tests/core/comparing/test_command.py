@@ -1,0 +1,52 @@
+"""The command ``compare`` prints a table and sentences, or JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import visiongraft
+from visiongraft.cli import main
+from visiongraft.plugins.classification.task import Classification
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two runs on one dataset."""
+    examples = Classification().examples()
+    assert examples is not None
+    folder: Path = tmp_path_factory.mktemp("comparing")
+    data = examples.make_dataset(folder / "data", 24, 0)
+    for name, schedule in (("a", "linear_probe"), ("b", "full")):
+        visiongraft.fit(
+            data, task="classification", backbone="simple_cnn", weights=None, size=16, epochs=1,
+            schedule=schedule, out=folder / name, device="cpu", callbacks=(),
+        )  # fmt: skip
+    return [str(folder / name) for name in "ab"]
+
+
+def test_the_validation_images_of_the_first_run_are_used(
+    runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", *runs]) == 0
+    out = capsys.readouterr().out
+    assert "schedule.name" in out
+    assert f"{runs[1]} against {runs[0]}: accuracy" in out
+    assert "McNemar" in out
+
+
+def test_json_has_every_value(runs: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", *runs, "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in found["models"]] == runs
+    assert found["settings"]["schedule.name"] == ["linear_probe", "full"]
+
+
+def test_models_of_other_tasks_are_refused_in_one_line(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["compare", runs[0], str(tmp_path)]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
