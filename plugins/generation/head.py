@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Features
 from visiongraft.plugins.generation.generators import LatentMapping
+
+WIDTH = 64  # channels of the critic of one feature map
+SLOPE = 0.2  # of leaky ReLUs
 
 
 class GenerationHead(nn.Module):
@@ -56,19 +62,57 @@ class AutoencoderHead(GenerationHead):
 
 
 class AdversarialHead(GenerationHead):
-    """A generator, and the last layer of its critic, whose others are the backbone.
+    """A generator, and the last layers of its critic, whose others are the backbone.
 
     Args:
         generator: See ``GenerationHead``.
         latents: Values of a latent.
-        dim: Length of the backbone's embedding.
+        critic: From ``Features`` to scores.
     """
 
-    def __init__(self, generator: nn.Module, latents: int, dim: int) -> None:
+    def __init__(self, generator: nn.Module, latents: int, critic: nn.Module) -> None:
         super().__init__(generator, latents)
-        self.critic = nn.Linear(dim, 1)
+        self.critic = critic
 
     def forward(self, features: Features) -> Tensor:
-        """Score images, float (N,): higher for those that look real."""
-        scores: Tensor = self.critic(features.pooled)
-        return scores[:, 0]
+        """Score images, float (N, S): higher for those that look real."""
+        scores: Tensor = self.critic(features)
+        return scores
+
+
+class EmbeddingCritic(nn.Linear):
+    """Gives an image one score, from its embedding.
+
+    Args:
+        dim: Length of the embedding.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim, 1)
+
+    def forward(self, features: Features) -> Tensor:  # type: ignore[override]
+        """Score images, float (N, 1)."""
+        return super().forward(features.pooled)
+
+
+class MapsCritic(nn.Module):
+    """Gives an image one score for each feature map, so that details count as much as the whole.
+
+    On a frozen backbone it is the critic of Sauer et al. (2021), "Projected GANs converge faster", without
+    their random mixing of maps.
+
+    Args:
+        channels: Channels of each map.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.of_maps = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, WIDTH, 1), nn.LeakyReLU(SLOPE), nn.Conv2d(WIDTH, 1, 1))
+            for c in channels
+        )
+
+    def forward(self, features: Features) -> Tensor:
+        """Score images, float (N, number of maps): the mean over the positions of each map."""
+        pairs = zip(self.of_maps, features.maps, strict=True)
+        return torch.cat([critic(maps).mean((2, 3)) for critic, maps in pairs], dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,13 +25,20 @@ from visiongraft.plugins.generation.data import read_evaluation, read_splits
 from visiongraft.plugins.generation.example import make_dataset
 from visiongraft.plugins.generation.gan import critic_parts, generator_parts
 from visiongraft.plugins.generation.generators import ConvGenerator, MlpGenerator
-from visiongraft.plugins.generation.head import AdversarialHead, AutoencoderHead
+from visiongraft.plugins.generation.head import (
+    AdversarialHead,
+    AutoencoderHead,
+    EmbeddingCritic,
+    MapsCritic,
+)
+from visiongraft.plugins.generation.methods import reconstruct, sample
 from visiongraft.plugins.generation.metrics import GenerationMetrics
 from visiongraft.plugins.generation.prediction import Generated, predictions
 from visiongraft.plugins.generation.vae import autoencoder_measurements, autoencoder_parts
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples
 
 METHODS = ("vae", "gan")
+CRITICS = ("embedding", "maps")
 GENERATORS = ("conv", "mlp")
 
 
@@ -49,6 +56,8 @@ class Generation(Task):
         width: Channels of the last map of a convolutional generator.
         hidden: Width of each hidden layer of a fully connected generator.
         beta: Weight of the divergence in the loss of an autoencoder.
+        critic: What the critic scores: the backbone's ``"embedding"`` of an image, or each of its
+            ``"maps"``.
         adversarial_loss: ``"non_saturating"``, ``"hinge"`` or ``"least_squares"``.
         penalty: Weight of the gradient penalty R1 on the critic; 0 for none.
         augment: What is changed at random in all images that the critic sees: some of ``"color"``,
@@ -70,6 +79,7 @@ class Generation(Task):
     width: int = 32
     hidden: tuple[int, ...] = (256, 256)
     beta: float = 1.0
+    critic: Literal["embedding", "maps"] = "embedding"
     adversarial_loss: Literal["non_saturating", "hinge", "least_squares"] = "non_saturating"
     penalty: float = 1.0
     augment: tuple[str, ...] = ("color", "translation", "cutout")
@@ -80,6 +90,7 @@ class Generation(Task):
         check_choice("method", self.method, METHODS)
         check_choice("generator", self.generator, GENERATORS)
         check_choice("adversarial_loss", self.adversarial_loss, list(ADVERSARIAL_LOSSES))
+        check_choice("critic", self.critic, CRITICS)
         check_integer("width", self.width, least=1)
         if self.features_size is not None:
             check_integer("features_size", self.features_size, least=1)
@@ -130,8 +141,12 @@ class Generation(Task):
             generator = ConvGenerator(self.latents, channels, size, self.width)
         else:
             generator = MlpGenerator(self.latents, channels, size, self.hidden)
-        kind = AutoencoderHead if self.method == "vae" else AdversarialHead
-        return kind(generator, self.latents, backbone.info.embedding_dim)
+        dim = backbone.info.embedding_dim
+        if self.method == "vae":
+            return AutoencoderHead(generator, self.latents, dim)
+        of_maps = self.critic == "maps"
+        critic = MapsCritic(backbone.info.channels) if of_maps else EmbeddingCritic(dim)
+        return AdversarialHead(generator, self.latents, critic)
 
     def build_loss(self) -> nn.Module:
         return nn.Identity()  # the losses have no parameters; the critic is backbone and head
@@ -172,6 +187,10 @@ class Generation(Task):
 
     def predictions(self, decoded: Arrays) -> list[Generated]:
         return predictions(decoded, self.metadata())
+
+    def model_methods(self) -> Mapping[str, Callable[..., Any]]:
+        methods: dict[str, Callable[..., Any]] = {"sample": sample}
+        return methods | ({"reconstruct": reconstruct} if self.method == "vae" else {})
 
     def examples(self) -> TaskExamples:
         return TaskExamples(make_dataset)

@@ -27,9 +27,19 @@ class Deaf(Generation):
 QUICK = (*DATA_CHECKS, *RESUMING_CHECKS)
 
 
-@pytest.fixture(scope="module", params=["vae", "gan"])
+SMALL: dict[str, Any] = {"latents": 8, "width": 16, "features_size": 32}
+TASKS = {
+    "vae": Generation("vae", **SMALL),
+    "gan": Generation("gan", **SMALL),
+    "projected": Generation("gan", critic="maps", adversarial_loss="hinge", **SMALL),
+}
+
+
+@pytest.fixture(
+    scope="module", params=["vae", "gan", pytest.param("projected", marks=pytest.mark.exhaustive)]
+)
 def trial(request: pytest.FixtureRequest) -> TaskTrial:
-    return TaskTrial(Generation(request.param, latents=8, width=16, features_size=32))
+    return TaskTrial(TASKS[request.param])
 
 
 @pytest.mark.parametrize(

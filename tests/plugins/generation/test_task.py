@@ -66,11 +66,17 @@ def test_a_posterior_equal_to_the_prior_has_no_divergence(vae: TransferModel) ->
 
 
 def test_equal_seeds_draw_equal_images(vae: TransferModel) -> None:
-    latents = vae.task.inputs.draw(3, seed=1)
-    one, again = vae.predict(latents), vae.predict(latents)
+    one, again = vae.sample(3, seed=1), vae.predict(vae.task.inputs.draw(3, seed=1))
     assert all(np.array_equal(a.image, b.image) for a, b in zip(one, again, strict=True))
     assert one[0].image.shape == (16, 16, 3)
     assert not np.array_equal(one[0].image, one[1].image)
+
+
+def test_an_autoencoder_reconstructs_images_one_like_the_other(vae: TransferModel) -> None:
+    one, other = vae.reconstruct(IMAGES[:2])
+    assert one.image.shape == (16, 16, 3)
+    assert not np.array_equal(one.image, other.image)
+    assert "reconstruct" not in Generation("gan").model_methods()
 
 
 @pytest.fixture(scope="module")
@@ -111,11 +117,29 @@ def test_files_are_evaluated_by_the_same_images(
     assert "elbo" not in found
 
 
+def test_a_frozen_backbone_judges_by_all_of_its_maps() -> None:
+    model = visiongraft.fit(
+        IMAGES,
+        task=Generation("gan", critic="maps", **SMALL),
+        schedule="linear_probe",
+        epochs=1,
+        **SETTINGS,
+    )
+    images = torch.rand(2, 3, 16, 16)
+    network = model.network
+    with torch.no_grad():
+        scores = network.head(network.backbone(images))
+    assert scores.shape == (2, 3)
+    assert not any(p.requires_grad for p in network.backbone.parameters())
+    assert len(model.sample(2)) == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"method": "flow"}, "method='flow'"),
         ({"latents": 0}, "length"),
+        ({"critic": "pixels"}, "critic='pixels'"),
         ({"hidden": ()}, "hidden"),
         ({"beta": -1.0}, "beta=-1.0"),
         ({"augment": ("blur",)}, "blur"),
