@@ -221,7 +221,8 @@ def _recommendation(full: str, name: str) -> Recommendation:
     import timm
     from huggingface_hub import try_to_load_from_cache
 
-    config, (parameters, accuracy) = timm.get_pretrained_cfg(name), RECOMMENDED[name]
+    config: Any = timm.get_pretrained_cfg(name)
+    parameters, accuracy = RECOMMENDED[name]
     cached = try_to_load_from_cache(config.hf_hub_id, HUB_FILES[0])
     return Recommendation(
         full,
