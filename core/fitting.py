@@ -17,6 +17,7 @@ from visiongraft.advice.choosing import recommend_schedule, use_schedule
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
 from visiongraft.errors import VisiongraftError
 from visiongraft.model import TransferModel
+from visiongraft.options import checks_keywords
 from visiongraft.preparation.arguments import new_settings
 from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given, RunData
@@ -46,6 +47,7 @@ from visiongraft.tuning.batch_finder import set_batch_size
 from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
 
+@checks_keywords
 def fit(
     data: Any = None,
     *,
@@ -178,7 +180,8 @@ def fit(
             weights files may have moved, but must have the contents that they had.
         allow_changed_data: Continue also with changed data and weights, with which transfer losses then
             compare.
-        callbacks: Names of callbacks, or objects that implement run hooks.
+        callbacks: Names of callbacks, objects that implement run hooks, or functions that are called
+            after each epoch with its record, a line of ``metrics.jsonl``.
 
     Returns:
         The model of the best epoch.

@@ -3,10 +3,43 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
-from typing import TypeGuard
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import wraps
+from inspect import signature
+from typing import ParamSpec, TypeGuard, TypeVar
 
 from visiongraft.errors import OptionError, near_matches
+
+# What other libraries call options of this one, for messages.
+OTHER_NAMES = {
+    "accumulation": "accumulate",
+    "amp": "precision",
+    "arch": "backbone",
+    "batch": "batch_size",
+    "bs": "batch_size",
+    "early_stopping": "patience",
+    "fp16": "precision",
+    "gpu": "device",
+    "image_size": "size",
+    "img_size": "size",
+    "imgsz": "size",
+    "lr": "learning_rate",
+    "lr0": "learning_rate",
+    "max_epochs": "epochs",
+    "model": "backbone",
+    "num_epochs": "epochs",
+    "num_workers": "workers",
+    "output": "out",
+    "output_dir": "out",
+    "pretrained": "weights",
+    "project": "out",
+    "save_dir": "out",
+    "val": "validation",
+    "wd": "weight_decay",
+}
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 def is_number(value: object, finite: bool = True) -> TypeGuard[float]:
@@ -60,7 +93,36 @@ def refuse_unknown(owner: str, names: Iterable[str], known: Collection[str]) -> 
     """
     for name in names:
         if name not in known:
-            raise OptionError(f"{owner} has no option {name!r}{near_matches(name, known)}")
+            own = OTHER_NAMES.get(name)
+            hint = f"; did you mean {own!r}?" if own in known else near_matches(name, known)
+            raise OptionError(f"{owner} has no option {name!r}{hint}")
+
+
+def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Refuse unknown keyword arguments of a function in one line that suggests the right name.
+
+    Args:
+        function: Takes no arbitrary keyword arguments.
+
+    Returns:
+        The function; it raises ``OptionError`` where Python would raise ``TypeError``.
+
+    Examples:
+        >>> @checks_keywords
+        ... def train(*, learning_rate=0.1):
+        ...     return learning_rate
+        >>> train(lr=1)
+        Traceback (most recent call last):
+        visiongraft.errors.OptionError: train has no option 'lr'; did you mean 'learning_rate'?
+    """
+    known = signature(function).parameters
+
+    @wraps(function)
+    def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        refuse_unknown(function.__name__, kwargs, known.keys())
+        return function(*args, **kwargs)
+
+    return checked
 
 
 def check_flag(option: str, value: object) -> None:

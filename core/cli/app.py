@@ -18,8 +18,10 @@ from visiongraft.cli import (
     training,
 )
 from visiongraft.cli.extra_options import WithExtraOptions
+from visiongraft.cli.other_names import Commands
 
 app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 success, 1 a check or proof failed, 2 invalid input, 3 a bug, "

@@ -131,6 +131,25 @@ def test_an_invalid_setting_is_refused_in_one_line_and_leaves_no_run(
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("keyword", "own"),
+    [("lr", "learning_rate"), ("model", "backbone"), ("imgsz", "size"), ("epoch", "epochs")],
+)
+def test_an_unknown_keyword_is_refused_with_the_right_one(keyword: str, own: str) -> None:
+    with pytest.raises(OptionError) as refused:
+        visiongraft.fit("images", **{keyword: 1})
+    assert str(refused.value) == f"fit has no option {keyword!r}; did you mean {own!r}?"
+
+
+def test_a_function_is_called_with_the_record_of_each_epoch(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    records: list[dict[str, Any]] = []
+    fit_toy(toy_data(20), out=tmp_path, **{**QUICK, "epochs": 2}, callbacks=[records.append])
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert records == [json.loads(line) for line in lines]
+
+
 def test_a_wrong_backbone_name_is_refused_before_the_dataset_is_read(
     fit_toy: Any, tmp_path: Path
 ) -> None:

@@ -313,6 +313,12 @@ def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(
     ("words", "message"),
     [
         (["fitt"], "No such command 'fitt'. Did you mean 'fit'?"),
+        (["train", "x"], "No such command 'train'. Did you mean 'fit'?"),
+        (["val", "x"], "No such command 'val'. Did you mean 'evaluate'?"),
+        ([*FIT, "--lr", "1"], "No such option: --lr; did you mean --learning-rate?"),
+        ([*FIT, "--imgsz=64"], "No such option: --imgsz; did you mean --size?"),
+        ([*FIT, "--amp"], "No such option: --amp; did you mean --precision?"),
+        ([*FIT, "--batch", "8"], "No such option: --batch; did you mean --batch-size?"),
         ([*FIT, "--epoch", "3"], "No such option: --epoch (Possible options"),
         (["fit"], "Missing argument 'DATA'"),
         (["fit", "x", "--resume"], "--resume requires --out FOLDER"),
