@@ -1,1 +1,1 @@
-"""Parts of tasks that predict something for every pixel: decoders, and regions for augmentation."""
+"""Parts of tasks that predict every pixel: decoders, regions for augmentation, made images."""

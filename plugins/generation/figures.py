@@ -14,8 +14,8 @@ from PIL import Image
 
 from visiongraft.errors import OptionError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.plugins.dense.made_image import as_images
 from visiongraft.plugins.generation.head import GenerationHead
-from visiongraft.plugins.generation.prediction import as_images
 from visiongraft.saving.files import write_bytes
 
 if TYPE_CHECKING:

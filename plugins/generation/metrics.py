@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.lookup.backbones import load_backbone
+from visiongraft.plugins.dense.made_image import as_images
 from visiongraft.plugins.generation.distances import (
     frechet_distance,
     kernel_distance,
     precision_and_recall,
 )
-from visiongraft.plugins.generation.prediction import as_images
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Arrays
 

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from dataclasses import InitVar, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from visiongraft.errors import ArtifactError
+from visiongraft.plugins.dense.made_image import MadeImage, as_images
 
 
 @dataclass(frozen=True, eq=False)
-class Generated:
+class Generated(MadeImage):
     """What a generator made of one latent.
-
-    The image is not a dataclass field, so that a prediction stays small as JSON; ``files`` encodes
-    it.
 
     Attributes:
         height: Image height in pixels.
@@ -28,39 +22,7 @@ class Generated:
         image: uint8 (height, width, C).
     """
 
-    height: int
-    width: int
     brightness: float
-    pixels: InitVar[NDArray[np.uint8]]
-
-    def __post_init__(self, pixels: NDArray[np.uint8]) -> None:
-        object.__setattr__(self, "_image", pixels)
-
-    @property
-    def image(self) -> NDArray[np.uint8]:
-        """The image."""
-        image: NDArray[np.uint8] = self.__dict__["_image"]
-        return image
-
-    def files(self) -> dict[str, bytes]:
-        """Encode the image as a PNG file; the key is a suffix of its name."""
-        written = io.BytesIO()
-        gray = self.image.shape[2] == 1
-        Image.fromarray(self.image[:, :, 0] if gray else self.image).save(written, "PNG")
-        return {"png": written.getvalue()}
-
-
-def as_images(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Convert generated values to images.
-
-    Args:
-        values: float (N, C, H, W) in 0..1.
-
-    Returns:
-        uint8 (N, H, W, C).
-    """
-    rounded = np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(rounded.transpose(0, 2, 3, 1))
 
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Generated]:
@@ -77,17 +39,13 @@ def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any])
         ArtifactError: The arrays are no images.
 
     Examples:
+        >>> import numpy as np
         >>> predictions({"images": np.ones((1, 3, 2, 4), np.float32)}, {})
         [Generated(height=2, width=4, brightness=1.0)]
     """
-    values = arrays["images"]
-    if values.ndim != 4 or values.shape[1] not in (1, 3):
-        raise ArtifactError(
-            f"the model returns images of shape {values.shape}, not (N, 1 or 3, H, W); its file or folder "
-            "is damaged"
-        )
-    height, width = values.shape[2:]
+    images = as_images(arrays["images"])
+    height, width = images.shape[1:3]
     return [
-        Generated(height, width, float(own.mean()), image)
-        for own, image in zip(values, as_images(values), strict=True)
+        Generated(height, width, image, float(own.mean()))
+        for own, image in zip(arrays["images"], images, strict=True)
     ]

@@ -51,7 +51,7 @@ class PatchCritic(nn.Module):
         return scores.float()
 
 
-class AdversarialLoss(nn.Module):
+class Pix2PixLoss(nn.Module):
     """A regression loss, and the loss of a critic that is trained against it.
 
     Args:

@@ -39,8 +39,8 @@ class ImagePairs(WrappedSamples):
         Raises:
             DataError: It cannot be decoded.
         """
-        target = self.base.target(index)
-        return image_array(target, f"target of {self.base.name(index)}")
+        target = image_array(self.base.target(index), f"target of {self.base.name(index)}")
+        return np.require(target, requirements=["C", "W"])
 
     def problem(self, index: int, height: int, width: int) -> str:
         """Describe a target that cannot be decoded, or of another size than its image."""

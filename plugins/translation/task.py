@@ -19,7 +19,7 @@ from visiongraft.optimizers import OptimizerSpec
 from visiongraft.options import check_choice, check_flag, is_integer, is_number
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
 from visiongraft.plugins.dense.pyramid import check_input_size
-from visiongraft.plugins.translation.critic import CRITIC, MIN_SIDE, AdversarialLoss
+from visiongraft.plugins.translation.critic import CRITIC, MIN_SIDE, Pix2PixLoss
 from visiongraft.plugins.translation.data import read_evaluation, read_splits
 from visiongraft.plugins.translation.example import write_example
 from visiongraft.plugins.translation.loss import REGRESSIONS, RegressionLoss
@@ -141,7 +141,7 @@ class Translation(Task):
         regression = RegressionLoss(self.loss)
         if self.adversarial_loss is None:
             return regression
-        return AdversarialLoss(regression, self.adversarial_loss, self.adversarial_weight)
+        return Pix2PixLoss(regression, self.adversarial_loss, self.adversarial_weight)
 
     def optimizers(self) -> tuple[OptimizerSpec, ...]:
         """Return one for everything or, with a critic, one for it and one for the network."""
@@ -163,7 +163,7 @@ class Translation(Task):
         with torch.set_grad_enabled(torch.is_grad_enabled() and not judging):
             made = self.inference_step(network, batch.images)["image"]
         parts: LossParts
-        if not isinstance(network.loss, AdversarialLoss):
+        if not isinstance(network.loss, Pix2PixLoss):
             parts = network.loss(made, wanted, inside)
             return parts
         inputs = inputs_as_images(batch.images, network.preprocess)

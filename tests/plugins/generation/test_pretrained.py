@@ -12,7 +12,7 @@ from torch import nn
 
 import visiongraft
 from visiongraft.errors import WeightsError
-from visiongraft.plugins.generation.prediction import as_images
+from visiongraft.plugins.dense.made_image import as_images
 from visiongraft.plugins.generation.pretrained import load_adversarial, load_autoencoder
 
 SIZE = (8, 8)

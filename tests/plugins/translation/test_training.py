@@ -15,6 +15,7 @@ from PIL import Image
 import visiongraft
 from tests.plugins.translation.conftest import WriteImages
 from visiongraft.errors import DataError
+from visiongraft.lookup.exported import open_exported
 from visiongraft.model import TransferModel
 from visiongraft.plugins.translation.example import write_example
 from visiongraft.plugins.translation.task import Translation
@@ -84,3 +85,13 @@ def test_pairs_of_two_sizes_are_refused_in_one_line(
     with pytest.raises(DataError, match=r"3 .*3\.png: has 8x11 pixels, but its image has 8x8") as e:
         visiongraft.fit(write_images(sizes), task="translation", **settings)
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.exhaustive
+def test_a_file_of_torch_export_makes_the_same_images(model: TransferModel, tmp_path: Path) -> None:
+    certificate = model.export(tmp_path / "model.pt2")
+    assert certificate.mismatches == 0
+    image = np.random.default_rng(0).integers(0, 256, (23, 50, 3), dtype=np.uint8)
+    (made,) = open_exported(tmp_path / "model.pt2").predict([image])
+    (expected,) = model.predict([image])
+    assert np.abs(made.image.astype(int) - expected.image).max() <= 1
