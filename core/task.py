@@ -323,7 +323,8 @@ class Task(OptionalMethods, ABC):
             such as a mask, may be provided by a method ``files()``, as a dict from file name endings
             to bytes; prediction writes them next to the drawn images. A method ``summary()`` may
             return the line that the command line prints; by default it prints the fields that are
-            strings and numbers.
+            strings and numbers. A method ``rows()`` may return dicts of plain values, the rows of a table
+            of predictions; by default one row has all values.
         """
 
     def metadata(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
-from visiongraft.cli.output import Answer, shown_warnings, table, to_json
+from visiongraft.cli.output import Answer, print_line, shown_warnings, table, to_json
+from visiongraft.cli.prediction_table import is_prediction_file, to_csv, write_predictions
 from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.lookup.exported import ExportedModel, open_exported
 from visiongraft.options import is_number
-from visiongraft.saving.files import write_json
 
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
@@ -108,9 +109,10 @@ def predict(
         Path | None,
         typer.Option(
             help="Folder for predictions.json, images with their predictions drawn on, and files "
-            "of predictions, such as masks."
+            "of predictions, such as masks; or a .csv or .json file for the predictions alone."
         ),
     ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table instead of lines.")] = False,
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
@@ -124,27 +126,37 @@ def predict(
     """Predict images; print one line per image."""
     from visiongraft.data.images import image_name
 
+    if csv and as_json:
+        raise OptionError("--csv and --json both print to standard output; choose one")
+    file = out if out is not None and is_prediction_file(out) else None
+    folder = out if file is None else None
     predictor = _exported(model, provider, tile, time_limit)
     if predictor is None:
         from visiongraft.model import load
 
         loaded = load(model)
         given, unreadable = _given(images or [], samples, seed, loaded.task.inputs)
-        found = loaded.predict(given, batch_size=batch_size, save=out, tile=tile)
+        found = loaded.predict(given, batch_size=batch_size, save=folder, tile=tile)
     else:
         from visiongraft.inputs import IMAGES, described_inputs
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
         given, unreadable = _given(images or [], samples, seed, inputs)
-        found = predictor.predict(given, batch_size=batch_size, save=out)
+        found = predictor.predict(given, batch_size=batch_size, save=folder)
     names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
-    if out is not None:
-        write_json(out / "predictions.json", to_json(named))
+    if folder is not None:
+        file = folder / "predictions.json"
+    if file is not None:
+        write_predictions(file, found, named)
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
         lines.append(f"warning: unreadable images skipped: {count} ({problems})")
+    if csv:
+        for warning in lines[len(found) :]:
+            print_line(warning, sys.stderr)
+        lines = to_csv(found, named).splitlines()
     return Answer({"predictions": named, "unreadable": unreadable}, lines)
 
 

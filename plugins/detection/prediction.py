@@ -48,6 +48,19 @@ class Detected:
         named = [f"{each.label} {each.score:.2f}" for each in self.objects]
         return name_some(named, SHOWN) or "nothing found"
 
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows of a table: label, score and corners in pixels of each object.
+
+        Examples:
+            >>> Detected((DetectedObject("dog", 0.91, (0.0, 0.0, 9.0, 8.0)),)).rows()
+            [{'label': 'dog', 'score': 0.91, 'x1': 0.0, 'y1': 0.0, 'x2': 9.0, 'y2': 8.0}]
+        """
+        corners = ("x1", "y1", "x2", "y2")
+        return [
+            {"label": o.label, "score": o.score, **dict(zip(corners, o.box, strict=True))}
+            for o in self.objects
+        ]
+
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Detected]:
     """Convert a batch of decoded outputs to typed predictions.

@@ -263,6 +263,28 @@ def test_options_replace_settings_of_the_file(run: Run, images: Path) -> None:
     assert (config["data"], config["epochs"], config["weights"]) == (str(images), 1, None)
 
 
+def test_predictions_are_written_to_one_file_and_printed_as_a_table(
+    run: Run, trained: Path, images: Path
+) -> None:
+    (images / "red" / "damaged.png").write_bytes(b"")
+    code, out, err = run("predict", trained, images / "red", "--csv", "--out", "found.csv")
+    assert (code, Path("found.csv").read_text()) == (0, out)
+    head, *rows = out.splitlines()
+    assert head.startswith("image,")
+    assert len(rows) == len(list((images / "red").glob("*.png"))) - 1
+    assert err.startswith("warning: unreadable images skipped: 1")
+    run("predict", trained, images / "red", "--out", "found.json")
+    assert [one["image"] for one in json.loads(Path("found.json").read_text())] == [
+        row.split(",")[0] for row in rows
+    ]
+
+
+def test_csv_and_json_exclude_each_other(run: Run, trained: Path, images: Path) -> None:
+    code, _, err = run("predict", trained, images, "--csv", "--json")
+    assert code == 2
+    assert "--csv and --json both print to standard output" in err
+
+
 def test_several_processes_require_out(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
