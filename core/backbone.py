@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,6 +63,52 @@ class BackboneInfo:
     in_channels: int = 3
     provenance: dict[str, str] = field(default_factory=dict)
     architecture: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A backbone worth knowing, with published facts.
+
+    Attributes:
+        name: Full name.
+        parameters: Number of parameters, in millions.
+        gmacs: Multiply-accumulate operations of one image, in billions, if they are published.
+        accuracy: Top-1 accuracy on ImageNet-1k, as a fraction.
+        source: Who published it.
+        license: License of the weights; ``"unknown"`` if none is stated.
+        offline: Whether the weights are on this machine.
+    """
+
+    name: str
+    parameters: float
+    gmacs: float | None
+    accuracy: float
+    source: str
+    license: str
+    offline: bool
+
+
+_NON_COMMERCIAL = re.compile(r"(?i)\bnc\b|non-?commercial|research[ -]only")
+
+
+def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a line about weights whose license forbids commercial use; nothing for other licenses.
+
+    Args:
+        name: Full name of the backbone.
+        provenance: ``BackboneInfo.provenance``, also of what a saved model started from.
+
+    Examples:
+        >>> license_warning("b", {"license": "apache-2.0"})
+        ()
+        >>> license_warning("b", {"before: license": "cc-by-nc-4.0"})
+        ('the license of the weights of b, cc-by-nc-4.0, forbids commercial use, also of models made with them',)
+    """
+    for key, value in provenance.items():
+        if key.rpartition(" ")[2] == "license" and _NON_COMMERCIAL.search(str(value)):
+            what = f"the license of the weights of {name}, {value}"
+            return (f"{what}, forbids commercial use, also of models made with them",)
+    return ()
 
 
 class Backbone(nn.Module, ABC):
@@ -177,6 +224,10 @@ class BackboneSource(ABC):
             name: The part of a full name after the prefix and the slash.
         """
         return name in self.names()
+
+    def recommended(self) -> Sequence[Recommendation]:
+        """Return backbones worth knowing, for ``visiongraft backbones``; by default none."""
+        return ()
 
     def example(self) -> str:
         """Return the name of a small backbone, for ``visiongraft.testing`` to try the source on."""

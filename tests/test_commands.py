@@ -62,9 +62,25 @@ def test_backbones_of_all_sources_are_listed(run: Run) -> None:
     names = json.loads(run("backbones", "--json")[1])["backbones"]
     assert {"simple_cnn", "bundled/efficientnet_lite0"} <= set(names)
     assert {"timm/resnet50", "torchvision/resnet50"} <= set(names)
+    assert set(run("backbones", "--all")[1].split()) == set(names)
     code, _, err = run("backbones", "resnett50")
     assert code == 2
     assert "did you mean" in err
+
+
+def test_recommended_backbones_are_listed_with_published_facts(run: Run) -> None:
+    code, out, _ = run("backbones")
+    assert code == 0
+    assert "visiongraft backbones --all" in out.splitlines()[-1]
+    known = {
+        each["name"]: each for each in json.loads(run("backbones", "--json")[1])["recommended"]
+    }
+    assert 15 <= len(known) <= 25
+    lite = known["bundled/efficientnet_lite0"]
+    assert (lite["parameters"], lite["accuracy"], lite["offline"]) == (4.7, 0.751, True)
+    assert known["torchvision/resnet50"]["gmacs"] == 4.089
+    assert known["timm/convnextv2_tiny.fcmae_ft_in1k"]["license"] == "cc-by-nc-4.0"
+    assert all(0.6 < each["accuracy"] < 0.9 and each["source"] for each in known.values())
 
 
 def test_the_certificate_is_written_beside_the_file(exported: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import MISSING, Field, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -14,6 +15,9 @@ from visiongraft.cli.output import Answer, table
 from visiongraft.errors import BackboneError, OptionError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
+    from visiongraft.backbone import Recommendation
     from visiongraft.registry.manager import PluginManager, PluginRecord
     from visiongraft.task import Task
 
@@ -45,17 +49,44 @@ def backbones(
             metavar="PATTERN", help="Part of a name, or a pattern, such as 'timm/resnet*'."
         ),
     ] = "",
+    everything: Annotated[
+        bool, typer.Option("--all", help="List the names of all backbones.")
+    ] = False,
     as_json: Json = False,
 ) -> Answer:
-    """List backbones, optionally only those whose names match PATTERN."""
+    """List recommended backbones, all of them (--all), or those whose names match PATTERN."""
     from visiongraft.backbone import backbone_names
 
-    names = backbone_names(_manager().backbone_sources().values())
+    sources = _manager().backbone_sources().values()
+    names = backbone_names(sources)
+    known = [] if pattern else [each for source in sources for each in source.recommended()]
+    if known and not everything:
+        known.sort(key=lambda each: (each.gmacs is None, each.gmacs or each.parameters))
+        facts = {"recommended": [vars(each) for each in known], "backbones": names}
+        more = f"{len(names)} in all: visiongraft backbones --all, or a part of the name"
+        return Answer(facts, [_recommended(known), "", more])
     matching = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     found = [name for name in names if fnmatchcase(name.lower(), matching.lower())]
     if not found:
         raise BackboneError(_manager().missing("backbone", pattern, names))
     return Answer({"backbones": found}, found)
+
+
+def _recommended(known: Sequence[Recommendation]) -> Table:
+    columns = ["backbone", "parameters", "GMACs", "ImageNet", "source", "license", "offline"]
+    rows = [
+        [
+            each.name,
+            f"{each.parameters:.1f} M",
+            "-" if each.gmacs is None else f"{each.gmacs:.2f}",
+            f"{each.accuracy:.3f}",
+            each.source,
+            each.license,
+            "yes" if each.offline else "no",
+        ]
+        for each in known
+    ]
+    return table(columns, rows)
 
 
 def schedules(as_json: Json = False) -> Answer:

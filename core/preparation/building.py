@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from visiongraft.adaptation.networks import apply_adapters
-from visiongraft.backbone import Backbone
+from visiongraft.backbone import Backbone, license_warning
 from visiongraft.config import FitConfig
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.lookup.backbones import load_backbone
@@ -68,6 +68,8 @@ def prepare_run(
                 start.keep(scratch)
     run = build_run(config, schedule, found, folder, scratch, built)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
+    info = run.network.backbone.info
+    run.warnings += license_warning(info.name, info.provenance)
     _check_first_phase(run)
     return run, found
 

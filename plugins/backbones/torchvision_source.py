@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models import GoogLeNet, Inception3, MaxVit, VisionTransformer, WeightsEnum
 from torchvision.transforms import InterpolationMode
 
-from visiongraft.backbone import Backbone, BackboneSource
+from visiongraft.backbone import Backbone, BackboneSource, Recommendation
 from visiongraft.errors import one_line
 from visiongraft.plugins.backbones.blocks import set_image_channels
 from visiongraft.plugins.backbones.classifiers import linear_classifier
@@ -23,6 +25,22 @@ from visiongraft.saving.weights import fit_weights
 
 Size = tuple[int, int]
 
+RECOMMENDED = (
+    "shufflenet_v2_x1_0",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "regnet_y_400mf",
+    "regnet_y_1_6gf",
+    "resnet18",
+    "resnet50",
+    "convnext_tiny",
+    "convnext_small",
+    "swin_t",
+    "swin_v2_t",
+    "efficientnet_v2_s",
+    "vit_b_16",
+)
 CLASSIFIERS = ("classifier", "fc", "head", "heads")  # modules whose last layer is the classifier
 
 
@@ -33,6 +51,9 @@ class TorchvisionSource(BackboneSource):
 
     def names(self) -> Sequence[str]:
         return _names()
+
+    def recommended(self) -> Sequence[Recommendation]:
+        return [_recommendation(f"{self.prefix}/{name}", name) for name in RECOMMENDED]
 
     def example(self) -> str:
         return "squeezenet1_1"
@@ -83,6 +104,21 @@ class TorchvisionSource(BackboneSource):
         return linear_classifier(plain, reversed(heads))
 
 
+def _recommendation(full: str, name: str) -> Recommendation:
+    """Describe a backbone by what torchvision publishes of its weights."""
+    published: WeightsEnum = torchvision.models.get_model_weights(name).DEFAULT
+    meta, file = published.meta, Path(published.url).name
+    return Recommendation(
+        full,
+        meta["num_params"] / 1e6,
+        meta["_ops"],
+        meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100,
+        "torchvision",
+        meta.get("license", "unknown"),
+        (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file(),
+    )
+
+
 @cache
 def _names() -> tuple[str, ...]:
     return tuple(torchvision.models.list_models(module=torchvision.models))
@@ -94,6 +130,8 @@ def provenance(published: WeightsEnum, pretrained: bool) -> dict[str, str]:
     if not pretrained:
         return {"source": source, "weights": "random"}
     known = {"source": source, "weights": str(published)}
+    if "license" in published.meta:
+        known["license"] = published.meta["license"]
     for dataset, metrics in published.meta.get("_metrics", {}).items():
         known["accuracy"] = f"{metrics['acc@1'] / 100:.4f} on {dataset}"
     return known

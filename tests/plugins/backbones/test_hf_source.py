@@ -195,14 +195,20 @@ def test_the_license_of_the_card_is_recorded(tmp_path: Path, folders: dict[str, 
     assert load_backbone(folders["vit"]).info.provenance["license"] == "unknown"
 
 
-def test_a_saved_model_loads_without_the_folder(tmp_path: Path, folders: dict[str, Path]) -> None:
+def test_a_saved_model_loads_without_the_folder_and_its_license_is_told(
+    tmp_path: Path, folders: dict[str, Path], caplog: pytest.LogCaptureFixture
+) -> None:
     shutil.copytree(folders["vit"], tmp_path / "vit")
+    (tmp_path / "vit" / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
     images = [torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8).numpy() for _ in range(8)]
     data = [(image, "ab"[i % 2]) for i, image in enumerate(images)]
     settings: dict[str, Any] = {"schedule": "linear_probe", "epochs": 1, "callbacks": ()}
     model = fit(
         data, task="classification", backbone=tmp_path / "vit", out=tmp_path / "run", **settings
     )
+    warned = "license of the weights of hf/./vit, cc-by-nc-4.0, forbids commercial use"
+    assert warned in caplog.text
+    assert "cc-by-nc-4.0" in (tmp_path / "run/model/README.md").read_text()
     shutil.rmtree(tmp_path / "vit")
     again = load(tmp_path / "run")
     assert again.predict(images) == model.predict(images)
