@@ -30,11 +30,19 @@ DEMOS = "visiongraft.demos"  # entry points: name -> function(folder) that retur
 @takes_settings()
 def fit(
     ctx: typer.Context,
-    data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],
+    data: Annotated[str | None, typer.Argument(metavar="[DATA]", help=setting_help("data"))] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write.", show_default="runs/DATA-1, -2, ...")
     ] = None,
     *,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Settings by name in a .yaml, .toml or .json file, or of the run in a folder; options "
+            "that are passed replace them.",
+        ),
+    ] = None,
     task_options: TaskOptions = None,
     learning_rate: Annotated[
         float | None,
@@ -59,19 +67,36 @@ def fit(
     """Fine-tune a pretrained backbone on DATA and write the run to a folder."""
     from visiongraft.registry.declared import refuse_undeclared_settings
 
-    given = given_settings(ctx, {**settings, "learning_rate": learning_rate})
+    given = _with_file(config, given_settings(ctx, {**settings, "learning_rate": learning_rate}))
+    stored = given.pop("data", None)
+    source = stored if data is None else data
+    if source is None and not resume:
+        raise OptionError("Missing argument 'DATA'")
     refuse_undeclared_settings(given)  # before torch is imported
     if task_options:
-        given["task_options"] = named_task_options(given.get("task"), task_options)
+        options = named_task_options(given.get("task"), task_options)
+        given["task_options"] = {**(given.get("task_options") or {}), **options}
     if callback:
         given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
     if allow_changed_data:
         given["allow_changed_data"] = True
-    folder = _new_run(data, resume) if out is None else out
-    return _trained(_fit(data, folder, resume, given), folder)
+    folder = _new_run(source, resume) if out is None else out
+    return _trained(_fit(source, folder, resume, given), folder)
 
 
-def _new_run(data: str, resume: bool) -> Path:
+def _with_file(config: Path | None, passed: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a file, if there is one, with those that were passed in their place."""
+    if config is None:
+        return passed
+    from visiongraft.cli.settings_file import read_settings
+
+    stored = read_settings(config)
+    if "budget" in passed:  # it chooses the number of epochs
+        stored.pop("epochs", None)
+    return {**stored, **passed}
+
+
+def _new_run(data: Any, resume: bool) -> Path:
     """Return the next free run folder that is named like the dataset, and print it."""
     from visiongraft.training.execution.launchers import read_launch
 
@@ -79,7 +104,7 @@ def _new_run(data: str, resume: bool) -> Path:
         raise OptionError("--resume requires --out FOLDER, the run to continue")
     if read_launch().processes > 1:
         raise OptionError("several processes require --out FOLDER, so that all write the same run")
-    path = Path(data).resolve()
+    path = Path(data if isinstance(data, str) else "data").resolve()  # those of heads are several
     name = re.sub(r"[^\w.-]+", "-", path.name if path.is_dir() else path.stem) or "data"
     paths = (Path("runs", f"{name}-{number}") for number in count(1))
     folder = next(path for path in paths if not path.exists())
@@ -87,7 +112,7 @@ def _new_run(data: str, resume: bool) -> Path:
     return folder
 
 
-def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> TransferModel:
+def _fit(data: Any, out: Path, resume: bool, options: dict[str, Any]) -> TransferModel:
     """Train; an interruption names the command that continues."""
     from visiongraft.fitting import fit as train
 
@@ -95,7 +120,8 @@ def _fit(data: str, out: Path, resume: bool, options: dict[str, Any]) -> Transfe
         return train(data, out=out, resume=resume, **options)
     except KeyboardInterrupt:
         allowed = ["--allow-changed-data"] if "allow_changed_data" in options else []
-        arguments = ["fit", data, "--out", str(out), "--resume", *allowed, *chosen_arguments()]
+        source = [data] if isinstance(data, str) else []
+        arguments = ["fit", *source, "--out", str(out), "--resume", *allowed, *chosen_arguments()]
         command = shlex.join(["visiongraft", *arguments])
         if (out / "checkpoints" / "last.safetensors").is_file():
             raise Interrupted(f"interrupted; continue with: {command}") from None

@@ -219,6 +219,7 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "accumulate": 2,
         "clip_norm": None,
         "ema": 0.9,
+        "swa": None,
         "wise_ft": None,
         "patience": 3,
         "checkpoint_every": 2,
@@ -242,6 +243,24 @@ def test_fit_without_out_writes_to_the_next_free_folder_and_prints_it(
         assert code == 0
         assert err.startswith(f"run folder: runs/images-{number}\n")
         assert f"model saved to runs/images-{number}/model" in out
+
+
+def test_a_run_is_repeated_from_its_folder_with_the_same_weights(
+    run: Run, trained: Path, tmp_path: Path
+) -> None:
+    code, _, err = run("fit", "--config", trained, "--out", "again")
+    assert (code, err.count("error")) == (0, 0)
+    stored = [Path(folder, "config.json").read_text() for folder in (trained, "again")]
+    assert json.loads(stored[0]) == json.loads(stored[1])
+
+
+def test_options_replace_settings_of_the_file(run: Run, images: Path) -> None:
+    settings = f"data: {images}\ntask: colors\nepochs: 5\nbackbone: toys/toy\nweights: null\n"
+    Path("run.yaml").write_text(settings)
+    code, _, _ = run("fit", "--config", "run.yaml", "--epochs", 1, "--out", "run-of-file")
+    assert code == 0
+    config = json.loads(Path("run-of-file/config.json").read_text())
+    assert (config["data"], config["epochs"], config["weights"]) == (str(images), 1, None)
 
 
 def test_several_processes_require_out(
