@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -101,20 +102,18 @@ def row(direction: str, encoder: str, results: list[dict[str, Any]]) -> str:
     return f"| {direction} | {encoder} | {' | '.join(values)} |"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data")
-    parser.add_argument("--weights")
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train the cells and print the table."""
+    parser = argparse.ArgumentParser(description="What pretraining gains in translation")
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--weights", required=True)
     parser.add_argument("--results", type=Path, default=Path("translation.jsonl"))
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--limit", type=int, default=1000)
-    given = parser.parse_args()
-    if not (given.data and given.weights):
-        print("translation: pass --data FOLDER and --weights FILE to measure something")
-        return
+    parser.add_argument("--limit", type=int, default=1000, help="cells to train at most")
+    given = parser.parse_args(arguments)
     cells = [
         Cell(direction, encoder, seed)
         for seed in range(given.seeds)

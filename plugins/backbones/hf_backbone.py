@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneInfo, Features, name_stages
 from visiongraft.errors import BackboneError
+from visiongraft.plugins.backbones.batches import features_of_any_number
 from visiongraft.plugins.backbones.blocks import repeated_blocks
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import unsupported
@@ -175,11 +176,7 @@ class HfBackbone(Backbone):
         return cls(info, model, family)
 
     def forward(self, images: Tensor) -> Features:
-        if len(images) == 0 and not torch.compiler.is_exporting():
-            # Layers of transformers cannot be run on an empty batch.
-            maps, pooled = self.family.forward(self.model, images.new_zeros(1, *images.shape[1:]))
-            return Features(tuple(each[:0] for each in maps), pooled[:0])
-        return self.family.forward(self.model, images)
+        return features_of_any_number(lambda x: self.family.forward(self.model, x), images)
 
     def checkpointed_modules(self) -> Sequence[nn.Module]:
         return repeated_blocks(self.model)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, name_stages
 from visiongraft.errors import one_line
+from visiongraft.plugins.backbones.batches import features_of_any_number
 from visiongraft.plugins.backbones.blocks import repeated_blocks, set_image_channels
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import missing_library, unavailable, unsupported
@@ -89,7 +90,7 @@ class OpenClipBackbone(Backbone):
         self.levels = list(levels)
 
     def forward(self, images: Tensor) -> Features:
-        return _forward(self.model, images, self.levels)
+        return features_of_any_number(lambda x: _forward(self.model, x, self.levels), images)
 
     def checkpointed_modules(self) -> Sequence[nn.Module]:
         return repeated_blocks(self.model)

@@ -35,6 +35,7 @@ class GeneratorEWC(TransferLoss):
     """
 
     name: ClassVar[str] = "generator_ewc"
+    checked_with: ClassVar[str | None] = "generation"
     start: Tensor
     importance: Tensor
 

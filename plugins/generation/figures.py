@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from visiongraft.errors import OptionError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.plugins.dense.made_image import as_images
 from visiongraft.plugins.generation.head import GenerationHead
@@ -20,6 +20,8 @@ from visiongraft.saving.files import write_bytes
 
 if TYPE_CHECKING:
     from visiongraft.training.run import Run
+
+log = logging.getLogger("visiongraft")
 
 COLUMNS = 8
 ROWS = 4
@@ -37,17 +39,18 @@ class SampleFigures:
 
     @hookimpl
     def run_started(self, run: Run) -> None:
-        """Refuse a task that generates no images."""
+        """Warn of a task that generates no images."""
         if not isinstance(run.network.head, GenerationHead):
-            raise OptionError(
-                f"callback {self.name!r} draws generated images, but task {run.network.task.name!r} "
-                "generates none"
+            log.warning(
+                "callback %r draws generated images, but task %r generates none",
+                self.name,
+                run.network.task.name,
             )
 
     @hookimpl
     def run_finished(self, run: Run) -> None:
         """Draw."""
-        if run.folder is None:
+        if run.folder is None or not isinstance(run.network.head, GenerationHead):
             return
         draw = run.network.task.inputs.draw
         ends = draw(2 * ROWS, seed=1)

@@ -12,7 +12,7 @@ from visiongraft.plugins.translation.loss import RegressionLoss
 
 CRITIC = "critic"  # name of its optimizer
 WIDTHS = (64, 128, 256, 512)  # of its layers: all but the last halve height and width
-MIN_SIDE = 32  # pixels; of smaller inputs no patch is left
+MIN_SIDE = 24  # pixels; of smaller inputs no score is left
 SLOPE = 0.2
 
 

@@ -18,7 +18,7 @@ from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
-from visiongraft.plugins.translation.critic import CRITIC, PatchCritic
+from visiongraft.plugins.translation.critic import CRITIC, MIN_SIDE, PatchCritic
 from visiongraft.plugins.translation.example import write_example
 from visiongraft.plugins.translation.task import Translation
 
@@ -64,6 +64,7 @@ def test_scores_are_of_patches_and_depend_on_no_other_image() -> None:
     scores = critic(images, images.flip(1))
     assert scores.shape == (3, 1, 6, 4)
     assert torch.allclose(scores[:1], critic(images[:1], images[:1].flip(1)), atol=1e-5)
+    assert critic(images[..., :MIN_SIDE, :MIN_SIDE], images[..., :MIN_SIDE, :MIN_SIDE]).numel() == 3
     grown = images.clone().requires_grad_()
     critic(grown, grown)[0, 0, 0, 0].backward()
     assert grown.grad is not None and not grown.grad[1:].any()
@@ -84,7 +85,7 @@ def test_a_critic_learns_to_tell_images_from_noise(kind: str) -> None:
 
 def test_small_inputs_and_other_channels_are_refused() -> None:
     task = Translation(**OPTIONS)
-    with pytest.raises(OptionError, match=r"size=\(16, 32\): a critic needs images of 32 pixels"):
+    with pytest.raises(OptionError, match=r"size=\(16, 32\): a critic needs images of 24 pixels"):
         task.build_head(load_backbone("simple_cnn", weights=None, size=(16, 32)))
     with pytest.raises(
         OptionError, match="adversarial_loss='hinge' takes images of 1 or 3 channels"
