@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_a
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
+from visiongraft.summary import Summary, summarize
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
 from visiongraft.tiling import decode_tiled
@@ -71,6 +73,13 @@ class TransferModel:
         adapters = list(self.network.adapter_parameters)
         beside = f", adapters={adapters!r}" if adapters else ""
         return f"TransferModel({self.task.name!r} on {self.backbone_info.name!r}{beside})"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{escape(repr(self))}</code>"
+
+    def summary(self) -> Summary:
+        """Count parameters by stage, and operations; ``print(model.summary())`` shows a table."""
+        return summarize(self.network)
 
     @property
     def task(self) -> Task:

@@ -72,7 +72,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("config",),
     ("training",),
     ("adaptation",),
-    ("tiling", "verification"),
+    ("tiling", "verification", "summary"),
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
