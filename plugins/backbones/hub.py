@@ -99,7 +99,7 @@ def is_failed_download(error: BaseException) -> bool:
 
 
 def explain(error: BaseException) -> str:
-    """Say in one line why something could not be downloaded, and what to do.
+    """Describe in one line why something could not be downloaded, and what to do.
 
     Args:
         error: What a library raised; the errors that it was raised from are searched, too.
