@@ -35,8 +35,11 @@ SHIFTS = {"digits": ("mnist", "binaryalphadigs"), "colors": ("cifar10_small", "c
 METHODS: dict[str, Any] = {
     "source": None,
     "coral": "coral",
+    "coral(strength=1)": "coral(strength=1)",
     "dann": "dann",
+    "dann(strength=1)": "dann(strength=1)",
     "cdan": "cdan",
+    "cdan(strength=1)": "cdan(strength=1)",
     "mcc": "mcc",
     "adabn": "adabn",
     "oracle": None,
