@@ -40,6 +40,7 @@ def test_the_perceptual_loss_passes() -> None:
     check_transfer_loss("perceptual")
 
 
+@pytest.mark.exhaustive
 def test_changes_of_the_input_in_the_other_direction_pass_the_checks_without_training() -> None:
     trial = TaskTrial(
         Translation(channels=16, residual=True, direction="b_to_a", loss="charbonnier")

@@ -69,13 +69,22 @@ def assert_same_run(one: Path, other: Path) -> None:
         assert (one / file).read_bytes() == (other / file).read_bytes(), file
 
 
+class Uninterrupted(dict[str, Path]):
+    """Uninterrupted runs, each made when it is first compared with."""
+
+    def __init__(self, run: Callable[..., int], folder: Path) -> None:
+        super().__init__()
+        self.run, self.folder = run, folder
+
+    def __missing__(self, name: str) -> Path:
+        assert self.run(self.folder / name, SETTINGS[name]) == 0
+        self[name] = self.folder / name
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Uninterrupted runs."""
-    folder = tmp_path_factory.mktemp("whole")
-    for name, settings in SETTINGS.items():
-        assert run(folder / name, settings) == 0
-    return {name: folder / name for name in SETTINGS}
+def whole(run: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+    return Uninterrupted(run, tmp_path_factory.mktemp("whole"))
 
 
 @pytest.mark.slow
