@@ -83,13 +83,13 @@ def read_splits(data: Any, latents: Latents, validation: float, seed: int) -> Sp
         raise DataError(f"the dataset has no training images, only {' and '.join(found)}")
     if len(found) == 1 and len(found["train"]) < 2:
         raise DataError("there is one image only, so none can be held out for validation; add more")
-    train, held_out, origin = training_and_validation(
+    train, validation_set, origin = training_and_validation(
         found,
         lambda images: stratified_split([0] * len(images), validation, seed),
         f"{validation:.0%} of the training images, seed {seed}",
     )
     facts = {"validation from": origin}
-    return Splits(train, DrawnSamples(held_out, latents), facts)
+    return Splits(train, DrawnSamples(validation_set, latents), facts)
 
 
 def read_evaluation(data: Any, latents: Latents) -> EvaluationSplit:

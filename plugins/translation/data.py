@@ -88,7 +88,7 @@ def read_splits(data: Any, *, reverse: bool, validation: float = 0.2, seed: int 
     splits = _read(data, reverse)
     if "train" not in splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(splits)}")
-    train, held_out, origin = training_and_validation(
+    train, validation_set, origin = training_and_validation(
         splits,
         lambda all_of: split_at_random(len(all_of), validation, seed),
         f"{validation:.0%} of the training images, seed {seed}",
@@ -96,7 +96,7 @@ def read_splits(data: Any, *, reverse: bool, validation: float = 0.2, seed: int 
     facts: dict[str, Any] = {"validation from": origin}
     if "test" in splits:
         facts["test images, not used"] = len(splits["test"])
-    return Splits(train, held_out, facts)
+    return Splits(train, validation_set, facts)
 
 
 def read_evaluation(data: Any, *, reverse: bool) -> EvaluationSplit:
