@@ -70,6 +70,11 @@ def explained(full: str, source: str) -> Iterator[None]:
         raise unavailable(full, explain(error)) from error
 
 
+def is_published(name: str) -> bool:
+    """Check whether a name is one of a repository or a folder, and not of a library's own list."""
+    return name.startswith((HUB, FOLDER))
+
+
 def source_of(name: str) -> str:
     """Return the repository or the folder of a name that begins with ``hf-hub:`` or ``local-dir:``."""
     return name.removeprefix(HUB).removeprefix(FOLDER)

@@ -22,6 +22,7 @@ from visiongraft.plugins.backbones.hub import (
     HUB,
     check_reachable,
     explained,
+    is_published,
     license_of,
     shown,
     source_of,
@@ -44,7 +45,7 @@ class OpenClipSource(BackboneSource):
         return _names()
 
     def accepts(self, name: str) -> bool:
-        if name.startswith((HUB, FOLDER)):
+        if is_published(name):
             return True
         return _is_installed() and (name in _names() or name in _architectures())
 
@@ -167,7 +168,7 @@ def _read(full: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     import open_clip
     from huggingface_hub import hf_hub_download
 
-    if name.startswith((HUB, FOLDER)):
+    if is_published(name):
         source = source_of(name)
         if name.startswith(HUB):
             check_reachable(full, source, [CONFIG])
@@ -194,8 +195,8 @@ def _load_published(backbone: OpenClipBackbone, name: str) -> None:
     import open_clip
 
     full, size = backbone.info.name, backbone.info.preprocess.size
-    kind, _, tag = (name, "", "") if name.startswith((HUB, FOLDER)) else name.partition(".")
-    if not (tag or kind.startswith((HUB, FOLDER))):
+    kind, _, tag = (name, "", "") if is_published(name) else name.partition(".")
+    if not (tag or is_published(kind)):
         tags = open_clip.list_pretrained_tags_by_model(kind)
         raise unavailable(full, f"there are several: add one of .{', .'.join(tags)} to the name")
     source = source_of(name)
@@ -210,8 +211,7 @@ def _load_published(backbone: OpenClipBackbone, name: str) -> None:
 
 
 def _license(name: str) -> str:
-    schema = name.startswith((HUB, FOLDER))
-    return license_of(source_of(name)) if schema else "unknown"
+    return license_of(source_of(name)) if is_published(name) else "unknown"
 
 
 def _preprocess(settings: Mapping[str, Any], size: tuple[int, int]) -> PreprocessConfig:

@@ -27,12 +27,12 @@ from visiongraft.plugins.backbones.classifiers import linear_classifier
 from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.hub import (
-    FOLDER,
     HUB,
     check_reachable,
     explain,
     explained,
     is_failed_download,
+    is_published,
     license_of,
     shown,
     source_of,
@@ -62,7 +62,7 @@ class TimmSource(BackboneSource):
         return _names()
 
     def accepts(self, name: str) -> bool:
-        return name.startswith((HUB, FOLDER)) or name in _names()
+        return is_published(name) or name in _names()
 
     def recommended(self) -> Sequence[Recommendation]:
         return [_recommendation(f"{self.prefix}/{name}", name) for name in RECOMMENDED]
@@ -79,7 +79,7 @@ class TimmSource(BackboneSource):
         size: tuple[int, int] | None = None,
     ) -> Backbone:
         full = f"{self.prefix}/{shown(name)}"
-        if name.startswith((HUB, FOLDER)):
+        if is_published(name):
             return _build_published(full, name, in_channels, size, pretrained)
         if not pretrained:
             model = create_timm_model(full, name, in_channels, size)
