@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visiongraft.advice.recommending import HEDGES, LITTLE, Recommendation
 from visiongraft.errors import name_some
+from visiongraft.training.measuring.margins import Estimate
 
 HEAD, LAST, ALL = "head", "last stages", "all stages"  # of the pretrained network, by rising cost
 SCRATCH = "small network from scratch"
@@ -39,21 +40,6 @@ class Trained:
     schedule: str
     epochs: int | None
     right: Rights
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its interval of 95 %.
-
-    Attributes:
-        value: The estimate.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.averaging.members import Members, Model, load_models
-from visiongraft.comparing.report import Against, Compared, Interval, ModelComparison
+from visiongraft.comparing.report import Against, Compared, ModelComparison
 from visiongraft.comparing.settings import differing_settings
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, VisiongraftError
@@ -20,6 +20,8 @@ from visiongraft.preparation.starting import lists_in
 from visiongraft.task import Arrays, Task
 from visiongraft.training.evaluation import decode_samples, scalars
 from visiongraft.training.measuring.margins import (
+    Estimate,
+    jackknife_error,
     measure_without_groups,
     rare_events,
     student_quantile,
@@ -41,7 +43,7 @@ def compare(
 ) -> ModelComparison:
     """Compare models on the same labeled images: which is better, and is the difference more than luck?
 
-    Intervals hold 95 %; those of differences are paired, since all models see the same images, and so
+    Estimates hold 95 %; those of differences are paired, since all models see the same images, and so
     are much narrower than those of the metrics suggest. The standard errors come from the jackknife over 20
     random groups of images, which works for any metric. Where images are right or wrong, McNemar's exact
     test compares the images on which one model alone is right (McNemar, 1947).
@@ -181,24 +183,21 @@ def mcnemar(first: int, other: int) -> float:
     return min(1.0, float(2 * tail / 2**total))
 
 
-def _interval(value: float, without_groups: Numbers, images: int) -> Interval:
+def _interval(value: float, without_groups: Numbers, images: int) -> Estimate:
     bounded = _in_unit(without_groups)
     found = _around(value, without_groups, images, bounded)
     if not bounded:
         return found
-    return Interval(value, max(0.0, found.low), min(1.0, found.high))
+    return Estimate(value, max(0.0, found.low), min(1.0, found.high))
 
 
-def _around(value: float, without_groups: Numbers, images: int, bounded: bool) -> Interval:
+def _around(value: float, without_groups: Numbers, images: int, bounded: bool) -> Estimate:
     """Return the interval of a value by the jackknife, and by the rule of three for rare events."""
     count = len(without_groups)
-    if count < 2:
-        return Interval(value, -math.inf, math.inf)
-    spread = float(((without_groups - without_groups.mean()) ** 2).sum())
-    margin = math.sqrt(spread * (count - 1) / count) * student_quantile(1 - ERROR, count - 1)
+    margin = jackknife_error(without_groups) * student_quantile(1 - ERROR, count - 1)
     if bounded:
         margin = max(margin, rare_events(ERROR, images))
-    return Interval(value, value - margin, value + margin)
+    return Estimate(value, value - margin, value + margin)
 
 
 def _in_unit(values: Numbers) -> bool:

@@ -7,24 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from visiongraft.errors import escape_unprintable
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value with its interval of 95 %.
-
-    Attributes:
-        value: The value.
-        low: Lower end.
-        high: Upper end.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4f} ({self.low:.4f} to {self.high:.4f})"
+from visiongraft.training.measuring.margins import Estimate
 
 
 @dataclass(frozen=True)
@@ -40,7 +23,7 @@ class Compared:
 
     name: str
     metrics: Mapping[str, float]
-    headline: Interval
+    headline: Estimate
     evaluation: Mapping[str, float]
 
 
@@ -59,7 +42,7 @@ class Against:
     """
 
     name: str
-    difference: Interval
+    difference: Estimate
     right_alone: tuple[int, int] | None
     p_value: float | None
     differing: int
@@ -96,7 +79,7 @@ class ModelComparison:
         """Return column titles and rows: settings that differ, the headline, and the other metrics."""
         columns = ["", *(model.name for model in self.models)]
         rows = [[name, *values] for name, values in self.settings.items()]
-        rows.append([self.headline, *(str(model.headline) for model in self.models)])
+        rows.append([self.headline, *(_with_interval(model.headline) for model in self.models)])
         for kind in ("metrics", "evaluation"):
             found: list[Mapping[str, float]] = [getattr(model, kind) for model in self.models]
             names = dict.fromkeys(name for values in found for name in values)
@@ -140,5 +123,9 @@ class ModelComparison:
         return "\n".join(map(escape_unprintable, [*lines, *self.statements()]))
 
 
-def _signed(found: Interval) -> str:
+def _with_interval(found: Estimate) -> str:
+    return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
+
+
+def _signed(found: Estimate) -> str:
     return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError
@@ -26,6 +27,21 @@ from visiongraft.training.selection.criteria import Condition, Results, Selectio
 GROUPS = 20
 
 Groups = Mapping[str, Mapping[str, Sequence[float]]]  # by dataset and metric, without each group
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval of 95 %.
+
+    Attributes:
+        value: The estimate.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 def measure_without_groups(
@@ -124,6 +140,26 @@ def refuse_impossible(
             )
 
 
+def jackknife_error(without_groups: Sequence[float] | NDArray[np.float64]) -> float:
+    """Estimate the standard error of a metric by the jackknife.
+
+    Args:
+        without_groups: The metric without each group of images, or its change.
+
+    Returns:
+        The standard error; infinite with fewer than two groups.
+
+    Examples:
+        >>> jackknife_error([0.5, 0.5, 0.5])
+        0.0
+    """
+    values = np.asarray(without_groups, dtype=float)
+    if len(values) < 2:
+        return math.inf
+    spread = float(((values - values.mean()) ** 2).sum())
+    return math.sqrt(spread * (len(values) - 1) / len(values))
+
+
 def rare_events(error: float, images: int) -> float:
     """Return the fraction of all images that may have changed although none of some did.
 
@@ -153,12 +189,9 @@ def student_quantile(probability: float, freedom: int) -> float:
 
 
 def _standard_error(condition: Condition, groups: Groups, before: Groups) -> float:
-    """Estimate the standard error of a metric, or of its change, by the jackknife."""
+    """Estimate the standard error of the metric of a condition, or of its change."""
     name, metric = condition.dataset, condition.metric
-    values: Any = np.asarray(groups.get(name, {}).get(metric, ()), dtype=float)
-    if len(values) < 2:
-        return math.inf
-    if condition.relative:
-        values = values - np.asarray(before[name][metric], dtype=float)
-    spread = ((values - values.mean()) ** 2).sum()
-    return math.sqrt(float(spread) * (len(values) - 1) / len(values))
+    values = groups.get(name, {}).get(metric, ())
+    if condition.relative and values:
+        return jackknife_error(np.subtract(values, before[name][metric]))
+    return jackknife_error(values)
