@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hookspecs",),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_contract.functions", "task_contract.support"),
+    ("task_contract.class_rows", "task_contract.functions", "task_contract.support"),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
     ("data",),
