@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.check", "data.loader"),
     # Contracts of plugins.
     ("task_contract.optional",),
-    ("backbone", "schedules", "task", "exporter", "scorers"),
+    ("backbone", "schedules", "task", "exporter", "scorers", "text_encoders"),
     ("advice.probes", "module_backbone"),
     ("adaptation.layers",),
     ("adaptation.targets",),
@@ -109,6 +109,7 @@ CONTRACTS = (
     "schedules",  # Schedule, Phase
     "scorers",  # Scorer
     "task",  # Task
+    "text_encoders",  # TextEncoderSource
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
     "training.transfer.applying",  # Transfer, which the network holds while it trains
