@@ -47,6 +47,7 @@ from visiongraft.network import Network as Network
 from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
+from visiongraft.preparation.assembling import assemble as assemble
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule

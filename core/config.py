@@ -136,7 +136,7 @@ class FitConfig:
     )
     start: str | None = setting(
         None,
-        "Folder of a saved model or a run to continue with: its task, backbone and head",
+        "Folder of a saved model or a run to continue with: its task, backbone and head; or a file of published weights",
         "a new head on the backbone",
         since=3,
     )

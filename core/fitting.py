@@ -107,7 +107,8 @@ def fit(
             are the ``"pretrained"`` ones.
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
         start: Folder of a saved model or a run to continue with: its task, backbone and head, as well
-            as its preprocessing; or the model itself. The data must have its classes. The schedule
+            as its preprocessing; or the model itself; or a file of published weights that ``assemble`` makes a
+            model of. Of a head for other classes everything is kept that does not depend on them. The schedule
             ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
             without options, such as ``"gradual(layer_decay=0.7)"``; ``"auto"`` chooses by a linear probe

@@ -43,7 +43,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hookspecs",),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_contract.class_rows", "task_contract.functions", "task_contract.support"),
+    (
+        "task_contract.class_rows",
+        "task_contract.functions",
+        "task_contract.published",
+        "task_contract.support",
+    ),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
     ("data",),
@@ -76,6 +81,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
+    ("preparation.assembling",),
     ("preparation.starting",),
     ("averaging",),
     ("comparing",),

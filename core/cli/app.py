@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import (
+    assembling,
     authoring,
     averaging,
     caches,
@@ -69,6 +70,7 @@ for command in (
     training.fit,
     finding.advise,
     finding.lr_find,
+    assembling.assemble,
     models.evaluate,
     models.predict,
     models.export,

@@ -40,7 +40,7 @@ def soup(
     """Average the weights of MODELS that were fine-tuned from the same weights."""
     from visiongraft.averaging.soups import soup as average
 
-    _refuse_existing(out)
+    refuse_existing(out)
     with shown_warnings():
         model = average(models, greedy=greedy, data=data, batch_size=batch_size)
     return _saved(model, out)
@@ -72,13 +72,13 @@ def wise_ft(
     from visiongraft.averaging.wise_ft import HALF
     from visiongraft.averaging.wise_ft import wise_ft as interpolate
 
-    _refuse_existing(out)
+    refuse_existing(out)
     with shown_warnings():
         found = interpolate(model, start, alpha=alpha or HALF, data=data, batch_size=batch_size)
     return _saved(found, out)
 
 
-def _refuse_existing(out: Path) -> None:
+def refuse_existing(out: Path) -> None:
     """Refuse to write over what is there, before anything is computed."""
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise OptionError(f"{out} already exists; choose another folder for --out")
