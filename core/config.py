@@ -134,6 +134,9 @@ class FitConfig:
     weights: str | None = setting(
         "pretrained", "Initial weights: pretrained, none (random), or a weights file"
     )
+    partial: bool = setting(
+        False, "Load the tensors of a weights file that fit the backbone, if not all do", since=3
+    )
     start: str | None = setting(
         None,
         "Folder of a saved model or a run to continue with: its task, backbone and head; or a file of published weights",

@@ -55,6 +55,7 @@ def fit(
     task_options: Mapping[str, Any] | None = None,
     backbone: str | Path | nn.Module = "bundled/efficientnet_lite0",
     weights: str | Path | None = "pretrained",
+    partial: bool = False,
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
     epochs: int | None = None,
@@ -106,6 +107,8 @@ def fit(
             saved model to start from. Or a network, which is copied, see ``ModuleBackbone``; its own weights
             are the ``"pretrained"`` ones.
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
+        partial: Load the tensors of a weights file that fit the backbone, if not all do; the log counts them by
+            stage.
         start: Folder of a saved model or a run to continue with: its task, backbone and head, as well
             as its preprocessing; or the model itself; or a file of published weights that ``assemble`` makes a
             model of. Of a head for other classes everything is kept that does not depend on them. The schedule

@@ -14,7 +14,16 @@ from visiongraft.cli.settings import given_settings, setting_help, takes_setting
 from visiongraft.saving.files import write_bytes
 
 # Settings of `fit` that advice is about, or that it does not compute with.
-NOT_ADVISED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
+NOT_ADVISED = (
+    "backbone",
+    "partial",
+    "start",
+    "schedule",
+    "budget",
+    "transfer_loss",
+    "adapters",
+    "streams",
+)
 NOTE = "(95% intervals; *: cannot be distinguished from the best)"
 
 

@@ -98,6 +98,7 @@ class _Parts:
         origin: What the weights are, for messages and facts.
         unused: Tensors of the file that are for neither, by name.
         size: Network input that the weights were trained with, if it is known.
+        resize: How images were resized to it, likewise.
     """
 
     task: Task
@@ -108,6 +109,7 @@ class _Parts:
     origin: str
     unused: list[str]
     size: tuple[int, int] | None = None
+    resize: str | None = None
 
 
 def _task(task: str | Task, options: Mapping[str, Any]) -> Task:
@@ -160,6 +162,7 @@ def _published_parts(
         f"{found.architecture} ({path.name})",
         sorted({name.partition(".")[0] for name in found.unused}),
         found.size,
+        found.resize,
     )
 
 
@@ -170,7 +173,7 @@ def _backbone(
     in_memory = isinstance(parts.backbone, nn.Module)
     initial = "pretrained" if parts.file is None or in_memory else None
     built = load_backbone(parts.backbone, initial, in_channels=in_channels, size=size)
-    resize = resize or parts.task.resize
+    resize = resize or parts.resize or parts.task.resize
     if resize is not None:
         preprocess = replace(built.info.preprocess, resize=resize)
         built.info = replace(built.info, preprocess=preprocess)

@@ -187,6 +187,7 @@ def _assembled(file: str | Path, given: Mapping[str, Any]) -> TransferModel:
         in_channels=given["in_channels"],
         size=given["size"],
         resize=given["resize"],
+        partial=given["partial"],
     )
 
 

@@ -22,6 +22,7 @@ class Published:
         head_tensors: Its tensors for the head, by the names of the head's ``state_dict()``.
         unused: Names of tensors that neither has, such as those of an auxiliary head.
         size: Height and width that its images had; ``None`` leaves the choice to task and backbone.
+        resize: How its images were resized, likewise.
     """
 
     architecture: str
@@ -31,3 +32,4 @@ class Published:
     head_tensors: Mapping[str, Tensor]
     unused: tuple[str, ...] = field(default=())
     size: tuple[int, int] | None = None
+    resize: str | None = None
