@@ -17,7 +17,7 @@ def test_stages_follow_the_order_of_the_layers() -> None:
     assert list(dict.fromkeys(stage_of.values())) == ["stem", *(f"stage{i}" for i in range(1, 6))]
     assert stage_of["body.features.0.0.0.weight"] == "stem"
     assert stage_of["body.features.0.13.0.weight"] == "stage3"
-    assert stage_of["body.features.1.0.0.weight"] == "stage4"
+    assert stage_of["body.features.1.0.1.0.weight"] == "stage4"
     assert stage_of["body.extra.0.0.0.weight"] == "stage5"
 
 
