@@ -139,7 +139,7 @@ class FitConfig:
     )
     start: str | None = setting(
         None,
-        "Folder of a saved model or a run to continue with: its task, backbone and head; or a file of published weights",
+        "Folder of a saved model or a run, or file of published weights, to continue with: task, backbone and head",
         "a new head on the backbone",
         since=3,
     )
