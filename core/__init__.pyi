@@ -47,6 +47,9 @@ from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
+from visiongraft.reporting.contract import ReportedRun as ReportedRun
+from visiongraft.reporting.contract import ReportSection as ReportSection
+from visiongraft.reporting.writing import report as report
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule

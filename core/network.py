@@ -87,11 +87,15 @@ class Network(nn.Module):
         Returns:
             The task's decoded outputs.
         """
+        return self.task.decode(self.outputs(images, sizes), sizes)
+
+    def outputs(self, images: Tensor, sizes: Tensor) -> Any:
+        """Compute what ``Task.decode`` receives; see ``decode``."""
         size = self.preprocess.config.size
         if self.task.full_resolution_outputs and len(sizes):
             size = tuple(sizes[0].tolist())
             assert bool((sizes == sizes[0]).all()), "images of several sizes"
-        return self.task.decode(restored(self, images, *size), sizes)
+        return restored(self, images, *size)
 
     @property
     def one_size(self) -> bool:

@@ -36,6 +36,7 @@ from visiongraft.testing import (
     READER_CHECKS,
     SCHEDULE_CHECKS,
     SCORER_CHECKS,
+    SECTION_CHECKS,
     TASK_CHECKS,
     TRANSFER_LOSS_CHECKS,
 )
@@ -196,6 +197,7 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
         *BACKBONE_CHECKS,
         *SCHEDULE_CHECKS,
         *SCORER_CHECKS,
+        *SECTION_CHECKS,
         *EXPORTER_CHECKS,
         *READER_CHECKS,
         *TRANSFER_LOSS_CHECKS,

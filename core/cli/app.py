@@ -15,6 +15,7 @@ from visiongraft.cli import (
     finding,
     listings,
     models,
+    reports,
     training,
 )
 from visiongraft.cli.extra_options import WithExtraOptions
@@ -75,6 +76,7 @@ for command in (
     averaging.soup,
     averaging.wise_ft,
     comparing.compare,
+    reports.report,
     training.demo,
     listings.tasks,
     listings.backbones,

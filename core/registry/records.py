@@ -112,6 +112,11 @@ KINDS = {
     "adapter": PluginKind("register_adapters", base="visiongraft.adapters:Adapter"),
     "scorer": PluginKind("register_scorers", base="visiongraft.scorers:Scorer"),
     "callback": PluginKind("register_callbacks"),
+    "section": PluginKind(
+        "register_report_sections",
+        base="visiongraft.reporting.contract:ReportSection",
+        needs=("title",),
+    ),
 }
 
 
