@@ -220,7 +220,10 @@ def draw_bars(names: Sequence[str], values: Mapping[str, Sequence[float]], y: st
 
 def style_legend(axes: Any) -> None:
     """Put the legend of a figure below it, without a box."""
+    from bokeh.models.css import InlineStyleSheet
+
     legend = axes.legend[0]
+    legend.stylesheets = [InlineStyleSheet(css="* { color: var(--ink) !important; }")]
     legend.background_fill_alpha, legend.border_line_alpha = 0, 0
     legend.orientation = "horizontal"
     legend.ncols = 4

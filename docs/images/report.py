@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 CHROMIUM = os.environ.get("VISIONGRAFT_CHROMIUM") or shutil.which("chromium")
 
 
-def write_crops(folder: Path, side: int = 48, count: int = 60) -> None:
+def write_crops(folder: Path, side: int = 24, count: int = 60) -> None:
     """Write a classification dataset of random crops, which are small enough to be confused."""
     generator = np.random.default_rng(0)
     photos = {"cat": data.chelsea(), "coffee": data.coffee(), "astronaut": data.astronaut()}
@@ -54,7 +54,7 @@ if __name__ == "__main__":
             task="classification",
             schedule="gradual",
             epochs=6,
-            size=64,
+            size=48,
             validation=0.4,
             out=Path(name, "photos-1"),
             device="cpu",
@@ -63,7 +63,7 @@ if __name__ == "__main__":
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
             wide, phone = {"width": 1100, "height": 1000}, {"width": 390, "height": 780}
-            screenshot(browser, page, "report-desktop.png", "curves", viewport=wide)
+            screenshot(browser, page, "report-desktop.png", "headline", viewport=wide)
             screenshot(browser, page, "report-map.png", "map", viewport={**wide, "height": 640})
             screenshot(
                 browser, page, "report-phone.png", "mistakes", viewport=phone, color_scheme="dark",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
-from visiongraft.pages.figures import HEIGHT, ROW, draw_lines, new_figure
+from visiongraft.pages.figures import HEIGHT, ROW, draw_lines, new_figure, style_legend
 from visiongraft.pages.parts import Figure, Part, Table
 from visiongraft.reporting.contract import ReportSection
 
@@ -35,7 +35,9 @@ class Curves(ReportSection):
                 metrics[part] = (epochs, values)
         yield self._curve(name, metrics, f"{name} over the epochs")
         rates = {"peak of the phase": (epochs, [r["learning_rate"] for r in history])}
-        yield self._curve("learning rate", rates, "Learning rate of each phase", "0.00e+0")
+        curve = self._curve("learning rate", rates, "Learning rate of each phase", "0.00e+0")
+        curve.model.y_range.start = 0
+        yield curve
         stages = list(dict.fromkeys(run.network.backbone.info.stage_of.values()))
         yield Figure(
             draw_freezing(history, [*stages, HEAD]),
@@ -104,9 +106,7 @@ def draw_freezing(history: Sequence[Any], stages: Sequence[str]) -> Any:
             renderers=[drawn], tooltips=[("", "@y: @state"), ("epoch", "@x"), ("norms", "@norms")]
         )
     )
-    axes.add_layout(axes.legend[0], "below")
-    axes.legend.orientation = "horizontal"
-    axes.legend.background_fill_alpha = axes.legend.border_line_alpha = 0
+    style_legend(axes)
     axes.xaxis.ticker.min_interval = 1
     axes.grid.visible = False
     return axes
