@@ -29,6 +29,9 @@ def report(
         ),
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    umap: Annotated[
+        bool, typer.Option("--umap", help="Make the map of the images by UMAP; takes longer.")
+    ] = False,
     batch_size: BatchSize = 32,
     as_json: Json = False,
 ) -> Answer:
@@ -36,7 +39,13 @@ def report(
     from visiongraft.reporting.writing import report as write_report
 
     with shown_warnings():
-        page = write_report(run, out, exported=exported or None, batch_size=batch_size)
+        page = write_report(
+            run,
+            out,
+            exported=exported or None,
+            projection="umap" if umap else "pca",
+            batch_size=batch_size,
+        )
     lines = [f"report written to {page}"]
     if open_page and not webbrowser.open(page.resolve().as_uri()):
         lines.append("warning: no browser was found to open it")

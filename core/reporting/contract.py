@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from visiongraft.data.samples import Samples
 from visiongraft.network import Network
 from visiongraft.pages.parts import Part
 from visiongraft.task import Arrays, Task
+
+Projection = Literal["pca", "umap"]
 
 
 @dataclass
@@ -34,6 +36,7 @@ class ReportedRun:
         complete: Whether sections may look at all images; otherwise the report is written at the end of
             ``fit`` and must take no time.
         exported: Files that the model was exported to.
+        projection: How embeddings are put into the plane: ``"pca"`` or ``"umap"``.
         notes: What could not be shown, one line each.
     """
 
@@ -47,6 +50,7 @@ class ReportedRun:
     validation: Samples | None = None
     complete: bool = False
     exported: Sequence[Path] = ()
+    projection: Projection = "pca"
     notes: list[str] = field(default_factory=list)
 
     @property

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from visiongraft.config import FitConfig
 from visiongraft.data.check import check_samples
 from visiongraft.data.samples import Samples
-from visiongraft.errors import ArtifactError, VisiongraftError, one_line
+from visiongraft.errors import ArtifactError, OptionError, VisiongraftError, one_line
 from visiongraft.lookup.exported import openers
 from visiongraft.lookup.reading import named_reader
 from visiongraft.model import TransferModel, load
+from visiongraft.options import check_choice
 from visiongraft.pages.parts import Section, Text
 from visiongraft.pages.writing import check_page, render_page
 from visiongraft.registry.manager import plugins
-from visiongraft.reporting.contract import ReportedRun, ReportSection
+from visiongraft.reporting.contract import Projection, ReportedRun, ReportSection
 from visiongraft.reporting.passes import watch
 from visiongraft.saving.files import read_json, write_bytes
 from visiongraft.saving.saved_config import read_config
@@ -38,6 +40,7 @@ def report(
     out: str | Path | None = None,
     *,
     exported: Sequence[str | Path] | None = None,
+    projection: Projection = "pca",
     batch_size: int = 32,
     task: type[Task] | None = None,
 ) -> Path:
@@ -51,6 +54,8 @@ def report(
         out: File to write; ``None`` for ``report.html`` in the run folder.
         exported: Files that the model was exported to, for their certificates; ``None`` for those in the
             run folder.
+        projection: How the map is made: by principal components, or by ``"umap"`` (McInnes et al., 2018),
+            which takes longer and needs ``pip install "visiongraft[umap]"``.
         batch_size: Images per forward pass.
         task: The task's class, if it is not an installed plugin's.
 
@@ -59,16 +64,20 @@ def report(
 
     Raises:
         ArtifactError: The folder is not that of a finished run.
-        OptionError: ``out`` is no path of an HTML file.
+        OptionError: ``out`` is no path of an HTML file, or UMAP is not installed.
 
     Examples:
         ``visiongraft.report("runs/flowers")``
     """
+    check_choice("projection", projection, ("pca", "umap"))
+    if projection == "umap" and find_spec("umap") is None:
+        raise OptionError('projection="umap" needs pip install "visiongraft[umap]"')
     folder = Path(run)
     page = check_page(folder / PAGE if out is None else out)
     if model_folder(folder) == folder or not (folder / "metrics.jsonl").is_file():
         raise ArtifactError(f"{folder} is not the folder of a finished run; pass what fit wrote to")
     reported = _read_run(folder, load(folder, task=task), exported)
+    reported.projection = projection
     write_bytes(page, render_report(reported, batch_size).encode())
     return page
 

@@ -16,7 +16,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import VisiongraftError
 from visiongraft.pages.figures import draw_points
 from visiongraft.pages.parts import Figure, Gallery, Lines, Part, Picture, Text, data_uri
-from visiongraft.reporting.contract import ReportedRun, ReportSection, Results
+from visiongraft.reporting.contract import Projection, ReportedRun, ReportSection, Results
 from visiongraft.reporting.passes import embed_samples
 from visiongraft.reporting.pictures import describe_target, ideal_prediction, raw_image
 from visiongraft.training.evaluation import decode_samples, scalars
@@ -111,7 +111,9 @@ class EmbeddingMap(ReportSection):
         for index in chosen:
             image = raw_image(run, samples, index)
             thumbnails.append("" if image is None else data_uri(image, THUMBNAIL))
-        points, how = project(np.stack([self.found[i] for i in chosen]).astype(np.float64))
+        points, how = project(
+            np.stack([self.found[i] for i in chosen]).astype(np.float64), run.projection
+        )
         figure = draw_points(points, groups, [run.name(samples, i) for i in chosen], thumbnails)
         some = "" if len(chosen) == len(samples) else f" {len(chosen)} of {len(samples)} images."
         yield Figure(
@@ -150,27 +152,28 @@ class NearDuplicates(ReportSection):
         return [self.run.name(samples, i) for i in range(len(samples))]
 
 
-def project(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], str]:
-    """Project embeddings to the plane, by UMAP if it is installed, otherwise by principal components.
+def project(embeddings: NDArray[np.float64], method: Projection) -> tuple[NDArray[np.float64], str]:
+    """Project embeddings to the plane.
 
     Args:
         embeddings: (N, D).
+        method: ``"pca"`` or ``"umap"``.
 
     Returns:
-        (N, 2), and the name of the method.
+        (N, 2), and the method in words.
     """
-    try:
+    if method == "umap":
         from umap import UMAP
-    except ImportError:
-        centered = embeddings - embeddings.mean(axis=0)
-        left, values, _ = np.linalg.svd(centered, full_matrices=False)
-        points = np.zeros((len(embeddings), 2))
-        kept = min(2, len(values))
-        points[:, :kept] = (left * values)[:, :kept]
-        return points, "principal components"
-    neighbors = min(15, len(embeddings) - 1)
-    found = UMAP(n_neighbors=neighbors, random_state=0, n_jobs=1).fit_transform(embeddings)
-    return np.asarray(found, dtype=np.float64), "UMAP"
+
+        neighbors = min(15, len(embeddings) - 1)
+        found = UMAP(n_neighbors=neighbors, random_state=0, n_jobs=1).fit_transform(embeddings)
+        return np.asarray(found, dtype=np.float64), "UMAP"
+    centered = embeddings - embeddings.mean(axis=0)
+    left, values, _ = np.linalg.svd(centered, full_matrices=False)
+    points = np.zeros((len(embeddings), 2))
+    kept = min(2, len(values))
+    points[:, :kept] = (left * values)[:, :kept]
+    return points, "principal components"
 
 
 def _beside(images: list[PillowImage.Image]) -> PillowImage.Image:

@@ -19,6 +19,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.pages.parts import Text
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.reporting.contract import ReportedRun, ReportSection, Results
+from visiongraft.reporting.sections.images import project
 
 WATCHING = ("mistakes", "map", "duplicates", "confidence")
 
@@ -188,6 +189,21 @@ def test_an_exported_file_in_the_run_folder_shows_its_certificate(
 def test_another_suffix_is_refused(run: Path, tmp_path: Path, out: str) -> None:
     with pytest.raises(OptionError, match="html="):
         visiongraft.report(run, tmp_path / out)
+
+
+def test_another_projection_is_refused(run: Path) -> None:
+    with pytest.raises(OptionError, match="projection"):
+        visiongraft.report(run, projection="tsne")  # type: ignore[arg-type]
+
+
+@pytest.mark.exhaustive
+def test_umap_keeps_groups_together() -> None:
+    pytest.importorskip("umap")
+    groups = np.repeat(np.eye(2, 8) * 20, 20, axis=0)
+    points, how = project(groups + np.random.default_rng(0).normal(size=(40, 8)), "umap")
+    apart = np.linalg.norm(points[:20].mean(0) - points[20:].mean(0))
+    assert how == "UMAP"
+    assert apart > max(points[:20].std(0).max(), points[20:].std(0).max())
 
 
 def test_a_folder_that_is_no_run_is_refused(run: Path) -> None:
