@@ -225,6 +225,11 @@ class MultiTask(Task):
         return MultiHead(self.tasks, backbone)
 
     @property
+    def learned_from_targets(self) -> str:
+        learned = {head: task.learned_from_targets for head, task in self.tasks.items()}
+        return ", ".join(f"{what} of head {head!r}" for head, what in learned.items() if what)
+
+    @property
     def starts_head(self) -> bool:
         """Whether all heads have a good start; one that has none needs other learning rates."""
         return all(task.starts_head for task in self.tasks.values())

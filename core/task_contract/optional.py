@@ -93,6 +93,15 @@ class OptionalMethods:
         """
         return None
 
+    @property
+    def learned_from_targets(self) -> str:
+        """What ``bind`` has computed from the training targets beside class names, in words, or nothing.
+
+        Such as class weights that balance their frequencies. Differential privacy does not cover it, so
+        that private runs refuse it.
+        """
+        return ""
+
     def optimizers(self) -> tuple[OptimizerSpec, ...]:
         """Return the optimizers of training; the default is that of the run, for everything.
 

@@ -210,6 +210,10 @@ class Classification(Task):
         )
 
     @property
+    def learned_from_targets(self) -> str:
+        return "class_weights='balanced'" if self.class_weights == "balanced" else ""
+
+    @property
     def starts_head(self) -> bool:
         """Whether the head is linear and each image has one class, unless options ask for a random start."""
         return self.head_start == "closed_form" and not (self.multi_label or self.hidden)
