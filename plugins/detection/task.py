@@ -41,6 +41,7 @@ from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.prediction import Detected, predictions
 from visiongraft.plugins.detection.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
+from visiongraft.seeds import preserved
 from visiongraft.task import (
     Arrays,
     Decoded,
@@ -49,6 +50,7 @@ from visiongraft.task import (
     TaskExamples,
     Transform,
 )
+from visiongraft.task_contract.class_rows import ClassRows
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -169,6 +171,12 @@ class Detection(Task):
         return HEADS[self.head].build(
             backbone, len(bound_class_names(self.class_names)), self.width
         )
+
+    def class_rows(self, backbone: Backbone) -> dict[str, ClassRows]:
+        with preserved():
+            head: Any = self.build_head(backbone)
+        rows: dict[str, ClassRows] = head.class_rows(bound_class_names(self.class_names))
+        return rows
 
     def build_loss(self) -> nn.Module:
         return ImageMeanLoss(HEADS[self.head].loss)
