@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hookspecs", "privacy"),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_contract.functions", "task_contract.support"),
+    ("task_contract.class_rows", "task_contract.functions", "task_contract.support"),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
     ("data",),
@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.check", "data.loader"),
     # Contracts of plugins.
     ("task_contract.optional",),
-    ("backbone", "schedules", "task", "exporter", "scorers"),
+    ("backbone", "schedules", "task", "exporter", "scorers", "text_encoders"),
     ("advice.probes", "module_backbone"),
     ("adaptation.layers",),
     ("adaptation.targets",),
@@ -109,6 +109,7 @@ CONTRACTS = (
     "schedules",  # Schedule, Phase
     "scorers",  # Scorer
     "task",  # Task
+    "text_encoders",  # TextEncoderSource
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
     "training.transfer.applying",  # Transfer, which the network holds while it trains

@@ -84,6 +84,7 @@ for command in (
     listings.losses,
     listings.adapters,
     listings.scorers,
+    listings.text_encoders,
     listings.plugins,
     authoring.new_plugin,
     authoring.check_plugin,

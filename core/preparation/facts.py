@@ -53,6 +53,7 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
             **{name: config[name] for name in settings},
             **({AFTER_TRAINING: determined} if determined else {}),
         },
+        **({"start": dict(run.kept_from_start)} if run.kept_from_start else {}),
         "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
         **_evaluation_facts(run),
         **({"privacy": privacy_facts(run)} if run.config.privacy is not None else {}),

@@ -141,7 +141,8 @@ class Steps:
         sums: dict[str, list[float]] = {}
         waiting: list[tuple[dict[str, LossPart], int]] = []
         for position, (whole, batch) in enumerate(zip(step, batches, strict=True)):
-            batch.step = replace(batch.step, optimizer=each.spec.name)
+            spec = each.spec
+            batch.step = replace(batch.step, optimizer=spec.name, transfer=spec.transfer_losses)
             last = position == len(step) - 1
             with nullcontext() if last else accelerator.no_sync(model):
                 with (

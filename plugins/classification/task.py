@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -58,6 +58,7 @@ from visiongraft.plugins.classification.transforms import (
 )
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
+from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 
 HEAD_STARTS = ("closed_form", "random")
 THRESHOLD = 0.5  # of the probability from which a multi-label class is predicted
@@ -208,6 +209,9 @@ class Classification(Task):
             self.hidden,
             self.dropout,
         )
+
+    def class_rows(self, backbone: Backbone) -> Mapping[str, ClassRows | None] | None:
+        return find_class_rows(replace(self, class_weights=None, loss_weights=()), backbone)
 
     @property
     def learned_from_targets(self) -> str:
