@@ -41,10 +41,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "training.selection.criteria",
     ),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
-    ("hookspecs",),
+    ("hookspecs", "privacy"),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_contract.functions", "task_contract.support", "task_contract.text_head"),
+    (
+        "task_contract.class_rows",
+        "task_contract.functions",
+        "task_contract.support",
+        "task_contract.text_head",
+    ),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
     ("data",),

@@ -22,7 +22,7 @@ class EmbeddingCache(nn.Module):
     def __init__(self, count: int, dim: int, classes: int) -> None:
         super().__init__()
         self.keys = nn.Parameter(torch.zeros(count, dim))
-        self.register_buffer("labels", torch.zeros(count, classes))
+        self.register_buffer("labels", torch.zeros(classes, count))  # rows of classes
         self.register_buffer("alpha", torch.tensor(0.0))
         self.register_buffer("beta", torch.tensor(1.0))
 
@@ -36,5 +36,5 @@ class EmbeddingCache(nn.Module):
             (..., classes).
         """
         nearness = ((embedded @ self.keys.T - 1) * self.beta).exp()
-        logits: Tensor = self.alpha * (nearness @ self.labels)
+        logits: Tensor = self.alpha * (nearness @ self.labels.T)
         return logits

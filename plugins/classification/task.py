@@ -59,6 +59,7 @@ from visiongraft.plugins.classification.transforms import (
 )
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
+from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.text_head import TextHead
 
 HEAD_STARTS = ("closed_form", "random")
@@ -228,6 +229,13 @@ class Classification(Task):
             self.normalize,
             self.cached,
         )
+
+    def class_rows(self, backbone: Backbone) -> Mapping[str, ClassRows | None] | None:
+        return find_class_rows(replace(self, class_weights=None, loss_weights=()), backbone)
+
+    @property
+    def learned_from_targets(self) -> str:
+        return "class_weights='balanced'" if self.class_weights == "balanced" else ""
 
     @property
     def starts_head(self) -> bool:

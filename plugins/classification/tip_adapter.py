@@ -80,7 +80,7 @@ def tip_adapter(
         head = made.head
         assert isinstance(head, ClassificationHead) and head.cache is not None
         head.cache.keys.copy_(keys)
-        head.cache.labels.copy_(labels)
+        head.cache.labels.copy_(labels.T)
         found = _choose(keys, labels, logits, alpha, beta)
         head.cache.alpha.fill_(found["alpha"])
         head.cache.beta.fill_(found["beta"])

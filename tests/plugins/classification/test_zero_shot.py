@@ -199,7 +199,7 @@ def test_tip_adapter_adds_images_without_training(
         embedded = tip.network.head.embed(tip.network.backbone(prepared(tip)).pooled)
         cache = tip.network.head.cache
         nearness = torch.exp(-facts["beta"] * (1 - embedded @ cache.keys.T))
-        expected = tip.network.head.output(embedded) + facts["alpha"] * nearness @ cache.labels
+        expected = tip.network.head.output(embedded) + facts["alpha"] * nearness @ cache.labels.T
     np.testing.assert_allclose(probabilities(tip), expected.softmax(1), atol=1e-5)
     with pytest.raises(OptionError, match="has images already"):
         again.tip_adapter(colors)
