@@ -69,7 +69,7 @@ class Network(nn.Module):
 
     def forward(self, batch: Batch) -> LossParts:
         """Compute the loss parts of a training batch."""
-        if self.transfer is None:
+        if self.transfer is None or not batch.step.transfer:
             return self.task.training_step(self, batch)
         return self.transfer.add(self, batch, lambda: self.task.training_step(self, batch))
 

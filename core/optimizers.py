@@ -93,6 +93,8 @@ class OptimizerSpec:
         every: It makes a step in every so many steps, the first included.
         clip_norm: Maximum gradient norm; ``None`` for that of the run.
         shape: Course of the learning rate, see ``Phase``; ``None`` for that of the phase.
+        transfer_losses: Whether transfer losses are added to its steps. ``False`` for a critic of
+            what the network returns, which they cannot reach.
 
     Raises:
         OptionError: A value is invalid.
@@ -110,6 +112,7 @@ class OptimizerSpec:
     every: int = 1
     clip_norm: float | None = None
     shape: str | None = None
+    transfer_losses: bool = True
 
     def __post_init__(self) -> None:
         where = f"of optimizer {self.name!r}"

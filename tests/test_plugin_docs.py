@@ -38,6 +38,7 @@ from visiongraft.testing import (
     SCORER_CHECKS,
     SECTION_CHECKS,
     TASK_CHECKS,
+    TEXT_ENCODER_CHECKS,
     TRANSFER_LOSS_CHECKS,
 )
 from visiongraft.testing.report import Check
@@ -198,6 +199,7 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
         *SCHEDULE_CHECKS,
         *SCORER_CHECKS,
         *SECTION_CHECKS,
+        *TEXT_ENCODER_CHECKS,
         *EXPORTER_CHECKS,
         *READER_CHECKS,
         *TRANSFER_LOSS_CHECKS,

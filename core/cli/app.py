@@ -16,6 +16,7 @@ from visiongraft.cli import (
     listings,
     models,
     reports,
+    text,
     training,
 )
 from visiongraft.cli.extra_options import WithExtraOptions
@@ -75,6 +76,7 @@ for command in (
     models.export,
     averaging.soup,
     averaging.wise_ft,
+    text.zero_shot,
     comparing.compare,
     reports.report,
     training.demo,
@@ -86,6 +88,7 @@ for command in (
     listings.losses,
     listings.adapters,
     listings.scorers,
+    listings.text_encoders,
     listings.plugins,
     authoring.new_plugin,
     authoring.check_plugin,

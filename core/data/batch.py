@@ -19,11 +19,13 @@ class StepInfo:
         optimizer: Name of the optimizer that the step is for, see ``Task.optimizers``.
         number: Steps of the run before it.
         progress: Fraction of the run's epochs that has passed, in [0, 1).
+        transfer: Whether transfer losses are added to the step, see ``OptimizerSpec``.
     """
 
     optimizer: str = "main"
     number: int = 0
     progress: float = 0.0
+    transfer: bool = True
 
 
 @dataclass

@@ -31,6 +31,11 @@ from visiongraft.testing.scorers import SCORER_CHECKS, ScorerTrial, check_scorer
 from visiongraft.testing.sections import SECTION_CHECKS
 from visiongraft.testing.tasks import TASK_CHECKS, check_task
 from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.testing.text_encoders import (
+    TEXT_ENCODER_CHECKS,
+    TextEncoderTrial,
+    check_text_encoder,
+)
 
 __all__ = [
     "ADAPTER_CHECKS",
@@ -41,6 +46,7 @@ __all__ = [
     "SCORER_CHECKS",
     "SECTION_CHECKS",
     "TASK_CHECKS",
+    "TEXT_ENCODER_CHECKS",
     "TRANSFER_LOSS_CHECKS",
     "AdapterTrial",
     "BackboneTrial",
@@ -53,6 +59,7 @@ __all__ = [
     "ScheduleTrial",
     "ScorerTrial",
     "TaskTrial",
+    "TextEncoderTrial",
     "TransferLossTrial",
     "check_adapter",
     "check_backbone",
@@ -62,6 +69,7 @@ __all__ = [
     "check_schedule",
     "check_scorer",
     "check_task",
+    "check_text_encoder",
     "check_transfer_loss",
     "run_all",
 ]

@@ -12,7 +12,6 @@ from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
 from visiongraft.network import Network
 from visiongraft.plugins.losses.checks import check_strength
-from visiongraft.plugins.translation.critic import CRITIC
 from visiongraft.plugins.translation.head import COLORS, made_images, targets_at_input
 from visiongraft.plugins.translation.task import Translation
 from visiongraft.preprocess import Preprocess
@@ -60,11 +59,9 @@ class Perceptual(TransferLoss):
             )
 
     def forward(self, step: TransferStep) -> dict[str, Tensor]:
-        """Return the part ``maps``; nothing where a critic trains."""
+        """Return the part ``maps``."""
         task, batch = step.task, step.batch
         assert isinstance(task, Translation)
-        if batch.step.optimizer == CRITIC:
-            return {}
         size = batch.images.shape[-2:]
         wanted, inside = targets_at_input(batch.targets, size, self.preprocess)
         made = made_images(step.outputs["image"], batch.images, self.preprocess, task.residual)

@@ -149,7 +149,7 @@ class Translation(Task):
             return ()
         options = {"betas": (0.5, 0.999)}  # as in the paper
         return (
-            OptimizerSpec(CRITIC, ("loss.critic",), "adamw", options),
+            OptimizerSpec(CRITIC, ("loss.critic",), "adamw", options, transfer_losses=False),
             OptimizerSpec("generator", ("backbone", "head"), "adamw", options),
         )
 

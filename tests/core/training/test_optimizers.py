@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -216,6 +217,17 @@ def test_records_name_the_parts_of_each_optimizer(
     record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
     parts = {f"{name}.{part}" for name in ("scale", "rest") for part in ("entropy", "penalty")}
     assert record["train"].keys() == parts | {"loss"}
+
+
+def test_transfer_losses_are_not_added_to_the_steps_of_an_optimizer_that_declines_them(
+    fit_toy: Any, toy_data: Any, tmp_path: Path
+) -> None:
+    scale, rest = Opposed.specs
+    task = watched((replace(scale, transfer_losses=False), rest))
+    settings = {"schedule": "full", "epochs": 1, "transfer_loss": "bss", "out": tmp_path / "run"}
+    fit_toy(toy_data(40), task=task, **settings)
+    record = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    assert [name for name in record["train"] if "spectrum" in name] == ["rest.bss.spectrum"]
 
 
 def test_an_optimizer_rests_while_nothing_of_its_own_trains(fit_toy: Any, toy_data: Any) -> None:
