@@ -94,7 +94,8 @@ class FeatureNetwork:
 
     def _prepared(self, image: NDArray[np.uint8]) -> Tensor:
         colors = np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-        prepared: Tensor = self.preprocess(torch.from_numpy(np.ascontiguousarray(colors))[None])
+        writable = np.require(colors, requirements=["C", "W"])
+        prepared: Tensor = self.preprocess(torch.from_numpy(writable)[None])
         return prepared
 
 
