@@ -6,7 +6,11 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-EXTRAS := demo,faiss,open-clip,parquet,tensorboard,transformers,video,docs,dev
+<<<<<<< HEAD
+EXTRAS := demo,faiss,open-clip,parquet,privacy,tensorboard,transformers,video,docs,dev
+=======
+EXTRAS := demo,faiss,open-clip,parquet,tensorboard,transformers,video,wordllama,docs,dev
+>>>>>>> main
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo

@@ -38,6 +38,7 @@ from visiongraft.lookup.backbones import load_backbone as load_backbone
 from visiongraft.lookup.methods import find_schedule as find_schedule
 from visiongraft.lookup.methods import find_transfer_loss as find_transfer_loss
 from visiongraft.lookup.reading import read_data as read_data
+from visiongraft.lookup.text_encoders import load_text_encoder as load_text_encoder
 from visiongraft.model import TransferModel as TransferModel
 from visiongraft.model import load as load
 from visiongraft.module_backbone import ModuleBackbone as ModuleBackbone
@@ -47,6 +48,7 @@ from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
+from visiongraft.privacy import Privacy as Privacy
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule
@@ -54,6 +56,11 @@ from visiongraft.scorers import Scorer as Scorer
 from visiongraft.scorers import ScorerInput as ScorerInput
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
+from visiongraft.text.zero_shot import zero_shot as zero_shot
+from visiongraft.text_encoders import Pairing as Pairing
+from visiongraft.text_encoders import TextEncoder as TextEncoder
+from visiongraft.text_encoders import TextEncoderInfo as TextEncoderInfo
+from visiongraft.text_encoders import TextEncoderSource as TextEncoderSource
 from visiongraft.training.freezing import Receipt as Receipt
 from visiongraft.training.run import Run as Run
 from visiongraft.training.transfer_losses import TransferLoss as TransferLoss

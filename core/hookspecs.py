@@ -36,12 +36,13 @@ if TYPE_CHECKING:
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.scorers import Scorer
     from visiongraft.task import Task
+    from visiongraft.text_encoders import TextEncoderSource
     from visiongraft.training.freezing import Receipt
     from visiongraft.training.run import Run
     from visiongraft.training.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"
-API_VERSION = (2, 1)
+API_VERSION = (2, 2)
 API_ATTRIBUTE = "visiongraft_api"
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -204,6 +205,22 @@ class RegistrationHooks:
                 @hookimpl
                 def register_scorers():
                     return [Spread]
+        """
+
+    @hookspec
+    def register_text_encoders(self) -> Iterable[TextEncoderSource]:  # type: ignore[empty-body]
+        """Provide families of text encoders, whose vectors describe classes in words.
+
+        Returns:
+            Instances of ``TextEncoderSource``, each found by its ``prefix``:
+            ``zero_shot(..., text="mine/small")``.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_text_encoders():
+                    return [MySource()]
         """
 
     @hookspec

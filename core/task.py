@@ -53,6 +53,7 @@ __all__ = [
     "Transform",
     "compare_arrays",
     "create_task",
+    "required_options",
 ]
 
 Decoded = dict[str, Tensor]
@@ -376,11 +377,19 @@ def create_task(kind: type[AnyTask], options: Mapping[str, Any]) -> AnyTask:
         OptionError: An option is unknown or missing, or its value is invalid.
     """
     refuse_unknown(f"task {kind.name!r}", options, [f.name for f in fields(kind)])
-    for field in fields(kind):
-        required = field.default is MISSING and field.default_factory is MISSING and field.init
-        if required and field.name not in options:
-            raise OptionError(f"task {kind.name!r} needs its option {field.name!r}")
+    for name in required_options(kind):
+        if name not in options:
+            raise OptionError(f"task {kind.name!r} needs its option {name!r}")
     return kind(**{name: _with_tuples(value) for name, value in options.items()})
+
+
+def required_options(kind: type[Task]) -> list[str]:
+    """Return the names of a task's options that have no default."""
+    return [
+        field.name
+        for field in fields(kind)
+        if field.default is MISSING and field.default_factory is MISSING and field.init
+    ]
 
 
 def _single_precision(tensor: Tensor) -> Tensor:

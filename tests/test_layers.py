@@ -35,15 +35,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "certificate",
         "loss_parts",
         "advice.ridge",
+        "calibration",
         "caching.units",
         "caching.folding",
         "training.selection.criteria",
     ),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
-    ("hookspecs",),
+    ("hookspecs", "privacy"),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_contract.functions", "task_contract.support"),
+    (
+        "task_contract.class_rows",
+        "task_contract.functions",
+        "task_contract.support",
+        "task_contract.text_head",
+    ),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
     ("data",),
@@ -54,7 +60,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.check", "data.loader"),
     # Contracts of plugins.
     ("task_contract.optional",),
-    ("backbone", "schedules", "task", "exporter", "scorers"),
+    ("backbone", "schedules", "task", "exporter", "scorers", "text_encoders"),
     ("advice.probes", "module_backbone"),
     ("adaptation.layers",),
     ("adaptation.targets",),
@@ -82,6 +88,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
+    ("text",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -109,6 +116,7 @@ CONTRACTS = (
     "schedules",  # Schedule, Phase
     "scorers",  # Scorer
     "task",  # Task
+    "text_encoders",  # TextEncoderSource
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
     "training.transfer.applying",  # Transfer, which the network holds while it trains

@@ -37,6 +37,7 @@ from visiongraft.testing import (
     SCHEDULE_CHECKS,
     SCORER_CHECKS,
     TASK_CHECKS,
+    TEXT_ENCODER_CHECKS,
     TRANSFER_LOSS_CHECKS,
 )
 from visiongraft.testing.report import Check
@@ -196,6 +197,7 @@ def test_blocks_of_one_title_are_one_file(tmp_path: Path, monkeypatch: pytest.Mo
         *BACKBONE_CHECKS,
         *SCHEDULE_CHECKS,
         *SCORER_CHECKS,
+        *TEXT_ENCODER_CHECKS,
         *EXPORTER_CHECKS,
         *READER_CHECKS,
         *TRANSFER_LOSS_CHECKS,

@@ -60,7 +60,7 @@ def schedule_costs(
     Returns:
         The cost of ``linear_probe``, ``lp_ft`` and ``full``.
     """
-    data = RunData(task, Splits(checked.train, checked.validation), checked, {}, {})
+    data = RunData(task, task, Splits(checked.train, checked.validation), checked, {}, {})
     scale = images / len(checked.train)
     accelerator = make_accelerator(config)
     if torch.cuda.is_available():

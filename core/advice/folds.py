@@ -191,7 +191,7 @@ def fold_trainer(
     Yields:
         The trainer.
     """
-    data = RunData(task, Splits(checked.train, checked.validation), checked, {}, {})
+    data = RunData(task, task, Splits(checked.train, checked.validation), checked, {}, {})
     with scratch_folder() as scratch:
         run = _with_one_validation_image(build_run(config, full, data, None, scratch))
         if copies is not None:

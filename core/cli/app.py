@@ -15,6 +15,7 @@ from visiongraft.cli import (
     finding,
     listings,
     models,
+    text,
     training,
 )
 from visiongraft.cli.extra_options import WithExtraOptions
@@ -74,6 +75,7 @@ for command in (
     models.export,
     averaging.soup,
     averaging.wise_ft,
+    text.zero_shot,
     comparing.compare,
     training.demo,
     listings.tasks,
@@ -84,6 +86,7 @@ for command in (
     listings.losses,
     listings.adapters,
     listings.scorers,
+    listings.text_encoders,
     listings.plugins,
     authoring.new_plugin,
     authoring.check_plugin,

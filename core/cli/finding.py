@@ -14,7 +14,16 @@ from visiongraft.cli.settings import given_settings, setting_help, takes_setting
 from visiongraft.saving.files import write_bytes
 
 # Settings of `fit` that advice is about, or that it does not compute with.
-NOT_ADVISED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
+NOT_ADVISED = (
+    "backbone",
+    "start",
+    "schedule",
+    "budget",
+    "transfer_loss",
+    "adapters",
+    "streams",
+    "privacy",
+)
 NOTE = "(95% intervals; *: cannot be distinguished from the best)"
 
 
@@ -89,7 +98,7 @@ def advise(
     return Answer(asdict(advice), [*shown, *advice.lines(), *written])
 
 
-@takes_settings(without=("budget",))
+@takes_settings(without=("budget", "privacy"))
 def lr_find(
     ctx: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],

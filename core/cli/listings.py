@@ -151,6 +151,14 @@ def scorers(as_json: Json = False) -> Answer:
     return _listing("scorers", found, "name", "options", "description")
 
 
+def text_encoders(as_json: Json = False) -> Answer:
+    """List text encoders, which describe classes in words for `visiongraft zero-shot`."""
+    from visiongraft.lookup.text_encoders import text_encoder_names
+
+    found = text_encoder_names(_manager().text_encoder_sources().values())
+    return Answer({"text_encoders": found}, found)
+
+
 def plugins(as_json: Json = False) -> Answer:
     """List plugins, what they provide, and their problems; exit with 1 if there are any."""
     from visiongraft.hookspecs import API_VERSION

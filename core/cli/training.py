@@ -148,7 +148,11 @@ def _trained(model: TransferModel, out: Path) -> Answer:
         "validation": best["validation"],
         "last_epoch": history[-1]["validation"],
         "optimism": outcome.optimism,
-        **{name: model.facts[name] for name in ("evaluation", "selection") if name in model.facts},
+        **{
+            name: model.facts[name]
+            for name in ("evaluation", "selection", "privacy")
+            if name in model.facts
+        },
     }
     phases = table(
         ["phase", "trained", "epochs", f"best {headline}"], _phase_rows(history, model.task)
@@ -157,6 +161,11 @@ def _trained(model: TransferModel, out: Path) -> Answer:
     rows = _set_rows(best.get("evaluate_on", {}), headline)
     if rows:
         parts.append(table(["evaluation set", headline], rows))
+    if privacy := model.facts.get("privacy"):
+        parts.append(
+            f"privacy: epsilon {privacy['epsilon']:.3f} spent at delta {privacy['delta']:g}, noise "
+            f"{privacy['noise']}; publish {out / 'model'} and files exported from it, not the run"
+        )
     saved = f"model saved to {out / 'model'}"
     if is_adapter(out / "adapter"):
         values["adapter"] = str(out / "adapter")

@@ -36,6 +36,7 @@ from visiongraft.task import (
     TaskExamples,
 )
 from visiongraft.task_contract.checks import bound, read_evaluation, read_splits
+from visiongraft.task_contract.class_rows import ClassRows
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -223,6 +224,21 @@ class MultiTask(Task):
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         return MultiHead(self.tasks, backbone)
+
+    def class_rows(self, backbone: Backbone) -> Mapping[str, ClassRows | None] | None:
+        """Return the rows of all heads, if each head's are known."""
+        found: dict[str, ClassRows | None] = {}
+        for head, task in self.tasks.items():
+            own = task.class_rows(backbone)
+            if own is None:
+                return None
+            found |= prefixed(head, own)
+        return found
+
+    @property
+    def learned_from_targets(self) -> str:
+        learned = {head: task.learned_from_targets for head, task in self.tasks.items()}
+        return ", ".join(f"{what} of head {head!r}" for head, what in learned.items() if what)
 
     @property
     def starts_head(self) -> bool:

@@ -19,8 +19,8 @@ from visiongraft.lookup.models import load_source_head
 from visiongraft.module_backbone import IN_MEMORY
 from visiongraft.network import Network
 from visiongraft.preparation.datasets import Given, RunData, read_run_data
-from visiongraft.preparation.starting import start_folder, started_backbone
-from visiongraft.saving.saved_model import load_head
+from visiongraft.preparation.kept_head import keep_head
+from visiongraft.preparation.starting import shown_start, start_folder, started_backbone
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import preserved, random_state, restore_random_state, seed_everything
 from visiongraft.task import Task
@@ -62,10 +62,9 @@ def prepare_run(
     built = None if start is not None else build_backbone(config, task, scratch, given.backbone)
     with accelerator.main_process_first():  # the others read its results from the folder
         found = read_run_data(given, task, config, folder, main)
-        if start is not None:
-            start.check_names(found.task)
-            if folder is None or main:
-                start.keep(scratch)
+        config = replace(config, task_options=found.unbound.options())
+        if start is not None and (folder is None or main):
+            start.keep(scratch)
     run = build_run(config, schedule, found, folder, scratch, built)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
     info = run.network.backbone.info
@@ -173,8 +172,9 @@ def build_run(
         preprocess = replace(backbone.info.preprocess, resize=resize)
         backbone.info = replace(backbone.info, preprocess=preprocess)
     network = Network(backbone, task)
+    kept = None
     if config.start is not None:
-        load_head(network, start_folder(config.start, scratch))
+        kept = keep_head(network, start_folder(config.start, scratch), shown_start(config.start))
     if config.gradient_checkpointing:
         checkpointed_modules(backbone)  # or refused
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
@@ -189,7 +189,9 @@ def build_run(
         validation=checked.validation,
         folder=folder,
         scratch=scratch,
-        warnings=notes,
+        warnings=(*notes, *(kept.warnings() if kept else ())),
+        notes=kept.notes() if kept else (),
+        kept_from_start=kept.facts() if kept else {},
         evaluation={name: each.samples for name, each in data.evaluation.items()},
         streams={name: each.samples for name, each in data.streams.items()},
         digests=data.image_digests(config.in_channels),

@@ -38,7 +38,7 @@ class Given:
         data: The training data.
         evaluate_on: Evaluation sets by name.
         streams: Streams by name.
-        start: The model that the run continues with, whose classes they must have.
+        start: The model that the run continues with.
         backbone: The network to train, if one was passed.
     """
 
@@ -55,6 +55,8 @@ class RunData:
 
     Attributes:
         task: The task, bound to the training samples.
+        unbound: The task before; it differs from the one that was asked for if the run continues with a
+            model and the data have other classes.
         splits: Training and validation samples as the task read them.
         checked: The readable ones.
         evaluation: Evaluation sets by name.
@@ -62,6 +64,7 @@ class RunData:
     """
 
     task: Task
+    unbound: Task
     splits: Splits
     checked: CheckedSplits
     evaluation: Mapping[str, CheckedSet]
@@ -136,10 +139,13 @@ def read_run_data(
         raise OptionError("data is missing: pass a path, a dataset, or (training, validation)")
     try:
         splits = read_splits(task, given.data, config.validation, config.seed)
-    except DataError as error:
-        if given.start is not None:
-            given.start.explain(error, given.data, config.validation, config.seed)
-        raise
+    except DataError:
+        if given.start is None:
+            raise
+        other = given.start.for_other_classes(given.data, config.validation, config.seed)
+        if other is None:
+            raise
+        task, splits = other, read_splits(other, given.data, config.validation, config.seed)
     checked = check_samples(
         splits.train,
         splits.validation,
@@ -159,7 +165,7 @@ def read_run_data(
         name: further.read("stream", name, data, partial(_read_stream, ready, name))
         for name, data in given.streams.items()
     }
-    return RunData(ready, splits, checked, evaluation, streams)
+    return RunData(ready, task, splits, checked, evaluation, streams)
 
 
 @dataclass(frozen=True)

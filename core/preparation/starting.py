@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.backbone import Backbone
-from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError
+from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.tasks import find_task
 from visiongraft.model import TransferModel
@@ -16,9 +16,8 @@ from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import is_adapter
 from visiongraft.saving.saved_config import SavedConfig, check_class, describe_model, read_config
 from visiongraft.saving.saved_model import is_saved_model, model_folder
-from visiongraft.task import Task, create_task
+from visiongraft.task import Task, create_task, required_options
 from visiongraft.task_contract.checks import bound, read_splits
-from visiongraft.training.resuming.inputs import changed_options
 from visiongraft.training.resuming.run_folder import STARTED_FROM
 
 IN_MEMORY = "<model in memory>"  # the setting ``start`` of a run that began with one
@@ -63,44 +62,28 @@ class Start:
         if self.model is not None:
             self.model.save(scratch / STARTED_FROM)
 
-    def check_names(self, task: Task) -> None:
-        """Refuse data of other classes.
+    def for_other_classes(self, data: Any, validation: float, seed: int) -> Task | None:
+        """Return the task for data that it cannot read with what the model learned from its own data.
 
         Args:
-            task: The task, bound to the data.
-
-        Raises:
-            OptionError: Names in its metadata, such as class names, are not those of the model.
-        """
-        before = create_task(self.kind, self.config.task_options).metadata()
-        differing = list(changed_options(lists_in(before), lists_in(task.metadata())))
-        if differing:
-            raise OptionError(
-                f"start={self.name}: the data have {'; '.join(differing)}, so that the model's head "
-                f"does not fit; pass backbone={self.name} instead of start, to begin with a new head"
-            )
-
-    def explain(self, error: DataError, data: Any, validation: float, seed: int) -> None:
-        """Raise a better error if data cannot be read because they have other classes.
-
-        Args:
-            error: What was raised when they were read with the classes of the model.
             data: The data.
             validation: As for ``Task.read``.
             seed: As for ``Task.read``.
 
-        Raises:
-            OptionError: They can be read, with other classes.
+        Returns:
+            A task with the options of the model, except for those that ``Task.bind`` takes from data, such as
+            class names; ``None`` if the data cannot be read with other ones either.
         """
+        own = self.config.task_options
+        required = {n: own[n] for n in required_options(self.kind) if n in own}
         try:
-            fresh = create_task(self.kind, self.changed)
-            fresh = bound(fresh, read_splits(fresh, data, validation, seed).train)
+            plain = create_task(self.kind, {**required, **self.changed})
+            train = read_splits(plain, data, validation, seed).train
+            before, after = plain.options(), bound(plain, train).options()
+            kept = {n: v for n, v in self.options.items() if before[n] == after[n]}
+            return create_task(self.kind, {**kept, **required, **self.changed})
         except VisiongraftError:
-            return
-        try:
-            self.check_names(fresh)
-        except OptionError as better:
-            raise better from error
+            return None
 
 
 def find_start(given: Mapping[str, Any]) -> Start | None:
@@ -125,7 +108,7 @@ def find_start(given: Mapping[str, Any]) -> Start | None:
     if isinstance(start, TransferModel):
         name = plugins().name_of("task", type(start.task))
         config = describe_model(start.network, start.facts, name)
-        kind, shown = type(start.task), "MODEL"
+        kind, shown = type(start.task), shown_start(IN_MEMORY)
     else:
         shown = str(start)
         if is_adapter(Path(start)):
@@ -154,6 +137,11 @@ def start_folder(start: str, scratch: Path) -> Path:
         scratch: Where the run keeps its files.
     """
     return scratch / STARTED_FROM if start == IN_MEMORY else Path(start)
+
+
+def shown_start(start: str) -> str:
+    """Return how messages call the model of the setting ``start``."""
+    return "MODEL" if start == IN_MEMORY else start
 
 
 def started_backbone(folder: Path, size: tuple[int, int] | None) -> Backbone:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from visiongraft.schedules import Schedule
     from visiongraft.scorers import Scorer
     from visiongraft.task import Task
+    from visiongraft.text_encoders import TextEncoderSource
     from visiongraft.training.transfer_losses import TransferLoss
 
 __all__ = ["DISABLE_VARIABLE", "KINDS", "PluginManager", "PluginRecord", "plugins", "using"]
@@ -153,6 +154,10 @@ class PluginManager:
         """Return all scorers by name."""
         return self._unambiguous("scorer")
 
+    def text_encoder_sources(self) -> dict[str, TextEncoderSource]:
+        """Return all sources of text encoders by prefix."""
+        return self._unambiguous("text_encoder")
+
     def callbacks(self) -> dict[str, type[Any]]:
         """Return all callbacks by name."""
         return self._unambiguous("callback")
@@ -166,7 +171,8 @@ class PluginManager:
 
         Args:
             kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"optimizer"``, ``"exporter"``,
-                ``"reader"``, ``"loss"``, ``"adapter"``, ``"scorer"`` or ``"callback"``.
+                ``"reader"``, ``"loss"``, ``"adapter"``, ``"scorer"``, ``"text_encoder"`` or
+                ``"callback"``.
             name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
                 provide it.
 

@@ -111,6 +111,12 @@ KINDS = {
     "loss": PluginKind("register_losses", base="visiongraft.training.transfer_losses:TransferLoss"),
     "adapter": PluginKind("register_adapters", base="visiongraft.adapters:Adapter"),
     "scorer": PluginKind("register_scorers", base="visiongraft.scorers:Scorer"),
+    "text_encoder": PluginKind(
+        "register_text_encoders",
+        "prefix",
+        base="visiongraft.text_encoders:TextEncoderSource",
+        is_class=False,
+    ),
     "callback": PluginKind("register_callbacks"),
 }
 

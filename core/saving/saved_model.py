@@ -221,38 +221,6 @@ def load_saved_backbone(
     return backbone
 
 
-def load_head(network: Network, folder: Path) -> None:
-    """Load the head of a saved model into a network for the same task.
-
-    Args:
-        network: The network; changed in place.
-        folder: The saved model, or a run folder.
-
-    Raises:
-        ArtifactError: The file is damaged, or the head does not fit.
-    """
-    path = model_folder(folder) / WEIGHTS
-    tensors = {n: t for n, t in read_tensors(path)[0].items() if n.startswith("head.")}
-    expected = {n: t for n, t in network.inference_state().items() if n.startswith("head.")}
-    differing = sorted(
-        name
-        for name in expected.keys() | tensors.keys()
-        if name not in tensors
-        or name not in expected
-        or expected[name].shape != tensors[name].shape
-    )
-    if differing:
-        raise ArtifactError(
-            f"start={folder}: {len(differing)} tensors of the model's head do not fit the task, first "
-            f"{differing[0]!r}; pass backbone={folder} instead of start, to begin with a new head"
-        )
-    learned = {n: tensors[n] for n, _ in network.named_parameters() if n in tensors}
-    fault = first(damaged(learned, expected))
-    if fault:
-        raise ArtifactError(f"{path} is damaged: {fault}")
-    network.load_state_dict(tensors, strict=False)
-
-
 def _build_backbone(
     folder: Path,
     config: SavedConfig,

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from PIL import Image as PillowImage
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.data.unlabeled import unlabeled_samples
 from visiongraft.loss_parts import LossParts
+from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.functions import DRAWINGS, task_function
 from visiongraft.task_contract.support import ExportSupport
+from visiongraft.task_contract.text_head import TextHead
 
 if TYPE_CHECKING:
+    from visiongraft.backbone import Backbone
     from visiongraft.data.batch import Batch
     from visiongraft.extra_outputs import ExtraOutput
     from visiongraft.network import InferenceGraph, Network
     from visiongraft.optimizers import OptimizerSpec
     from visiongraft.preprocess import PreprocessConfig
+    from visiongraft.task import Task
 
 
 class OptionalMethods:
@@ -93,6 +97,15 @@ class OptionalMethods:
         """
         return None
 
+    @property
+    def learned_from_targets(self) -> str:
+        """What ``bind`` has computed from the training targets beside class names, in words, or nothing.
+
+        Such as class weights that balance their frequencies. Differential privacy does not cover it, so
+        that private runs refuse it.
+        """
+        return ""
+
     def optimizers(self) -> tuple[OptimizerSpec, ...]:
         """Return the optimizers of training; the default is that of the run, for everything.
 
@@ -147,6 +160,23 @@ class OptionalMethods:
         """
         return {}
 
+    def class_rows(self, backbone: Backbone) -> Mapping[str, ClassRows | None] | None:
+        """Return which tensors of the head have rows for classes, for runs that continue with other classes.
+
+        Rows of classes that both heads know by name are kept, and other rows begin anew. Whatever is not
+        named here is kept if name and shape are the same.
+
+        Args:
+            backbone: What the head is built for.
+
+        Returns:
+            By name in the head's ``state_dict()``: where the classes are, or ``None`` for a tensor that
+            depends on the classes in another way, and begins anew. Instead of all, ``None`` if it is not
+            known, so that runs with other classes are refused. By default, tensors with one row for each
+            of the option ``class_names`` are found by building the head for one class more.
+        """
+        return find_class_rows(cast("Task", self), backbone)
+
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.
 
@@ -157,6 +187,28 @@ class OptionalMethods:
             The task of the trained model; head and ``decode`` must not change.
         """
         return self
+
+    def with_text_head(self, class_names: Sequence[str], text: TextHead) -> Self | None:
+        """Return a copy of the task that recognizes classes by texts about them; see ``zero_shot``.
+
+        Args:
+            class_names: The classes.
+            text: The classifier that its head will be.
+
+        Returns:
+            A task whose ``build_head`` makes a head for it; ``None`` if the task does not recognize
+            classes so, as by default.
+        """
+        return None
+
+    def set_text_head(self, head: nn.Module, text: TextHead) -> None:
+        """Set the weights of a head that such a task has built; called without gradients.
+
+        Args:
+            head: From ``build_head``; changed in place.
+            text: The classifier.
+        """
+        raise NotImplementedError
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         """Return further methods of this task's models.

@@ -30,6 +30,11 @@ from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial, check_
 from visiongraft.testing.scorers import SCORER_CHECKS, ScorerTrial, check_scorer
 from visiongraft.testing.tasks import TASK_CHECKS, check_task
 from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.testing.text_encoders import (
+    TEXT_ENCODER_CHECKS,
+    TextEncoderTrial,
+    check_text_encoder,
+)
 
 __all__ = [
     "ADAPTER_CHECKS",
@@ -39,6 +44,7 @@ __all__ = [
     "SCHEDULE_CHECKS",
     "SCORER_CHECKS",
     "TASK_CHECKS",
+    "TEXT_ENCODER_CHECKS",
     "TRANSFER_LOSS_CHECKS",
     "AdapterTrial",
     "BackboneTrial",
@@ -51,6 +57,7 @@ __all__ = [
     "ScheduleTrial",
     "ScorerTrial",
     "TaskTrial",
+    "TextEncoderTrial",
     "TransferLossTrial",
     "check_adapter",
     "check_backbone",
@@ -60,6 +67,7 @@ __all__ = [
     "check_schedule",
     "check_scorer",
     "check_task",
+    "check_text_encoder",
     "check_transfer_loss",
     "run_all",
 ]

@@ -29,6 +29,7 @@ from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
 from visiongraft.testing.tasks.reproducing import expect_same_runs
 from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.testing.text_encoders import TEXT_ENCODER_CHECKS, TextEncoderTrial
 from visiongraft.training.transfer_losses import TransferLoss, options_of
 
 
@@ -85,6 +86,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "reader": (lambda name, item: ReaderTrial(item), READER_CHECKS),
     "adapter": (lambda name, item: AdapterTrial(name), ADAPTER_CHECKS),
     "scorer": (lambda name, item: ScorerTrial(name), SCORER_CHECKS),
+    "text_encoder": (lambda name, item: TextEncoderTrial(item), TEXT_ENCODER_CHECKS),
     "callback": (lambda name, item: name, CALLBACK_CHECKS),
     "loss": (lambda name, item: _loss_trial(name, item), TRANSFER_LOSS_CHECKS),
 }

@@ -36,6 +36,7 @@ class Run:
         state: Position and results so far.
         warnings: One line each on what a user should know as the run begins.
         notes: One line each on what was measured for the run, to be shown as it begins.
+        kept_from_start: What was kept of the head of the model that the run continues with, as JSON values.
     """
 
     config: FitConfig
@@ -52,6 +53,7 @@ class Run:
     state: RunState = field(default_factory=RunState)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    kept_from_start: Mapping[str, Any] = field(default_factory=dict)
 
     def on(self, **samples: Any) -> Run:
         """Return the run on other samples of its parts, such as few of them to measure.

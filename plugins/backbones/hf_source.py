@@ -58,7 +58,7 @@ class HfSource(BackboneSource):
         in_channels: int = 3,
         size: tuple[int, int] | None = None,
     ) -> Backbone:
-        full = self._full(name)
+        full = self.full_name(name)
         config = _read_config(full, name)
         if not pretrained:
             return _build(full, config, DEFAULT, in_channels, size)
@@ -76,15 +76,16 @@ class HfSource(BackboneSource):
         in_channels: int,
         size: tuple[int, int],
     ) -> Backbone:
-        full = self._full(name)
-        _require_transformers(full)
+        full = self.full_name(name)
+        require_transformers(full)
         from transformers import CONFIG_MAPPING
 
         family_of(full, architecture["model_type"])
         config = CONFIG_MAPPING[architecture["model_type"]].from_dict(dict(architecture))
         return _build(full, config, DEFAULT, in_channels, size)
 
-    def _full(self, name: str) -> str:
+    def full_name(self, name: str) -> str:
+        """Return the full name of a repository or a folder."""
         folder = Path(name)
         # Of a folder the last part, because models and exported files must not reveal a disk.
         return (
@@ -131,7 +132,7 @@ def _read_config(full: str, name: str) -> Any:
         BackboneError: It is no network that can be used.
         WeightsError: It could not be downloaded.
     """
-    _require_transformers(full)
+    require_transformers(full)
     from transformers import AutoConfig
 
     if not Path(name).is_dir():
@@ -165,7 +166,8 @@ def _is_configuration(path: Path) -> bool:
         return False
 
 
-def _require_transformers(full: str) -> None:
+def require_transformers(full: str) -> None:
+    """Refuse a name if transformers is not installed."""
     try:
         import transformers  # noqa: F401
     except ImportError as error:

@@ -58,7 +58,7 @@ class OpenClipSource(BackboneSource):
         size: tuple[int, int] | None = None,
     ) -> Backbone:
         full = f"{self.prefix}/{shown(name)}"
-        architecture, preprocess = _read(full, name)
+        architecture, preprocess = read_configuration(full, name)
         backbone = _build(full, architecture, preprocess, in_channels, size)
         if pretrained:
             _load_published(backbone, name)
@@ -157,8 +157,12 @@ def _build(
     return OpenClipBackbone(info, tower, [levels[s] for s in sorted(levels)])
 
 
-def _read(full: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Read the configuration of a network, and that of its preprocessing.
+def read_configuration(full: str, name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Read the configuration of a network's image tower, and that of its preprocessing.
+
+    Args:
+        full: Full name, for messages.
+        name: The part after the prefix.
 
     Raises:
         BackboneError: There is no such network.
@@ -195,22 +199,43 @@ def _load_published(backbone: OpenClipBackbone, name: str) -> None:
     import open_clip
 
     full, size = backbone.info.name, backbone.info.preprocess.size
+    kind, tag = split_tag(full, name)
+    source = source_of(name)
+    with explained(full, source):
+        model = open_clip.create_model(
+            kind, pretrained=tag, force_image_size=size, require_pretrained=True
+        )
+    tensors = {f"model.{n}": t for n, t in model.visual.state_dict().items()}
+    fit_weights(backbone, tensors, f"the weights of {full}")
+    provenance = {
+        **backbone.info.provenance,
+        "weights": shown(name),
+        "license": license_of_weights(name),
+    }
+    backbone.info = replace(backbone.info, provenance=provenance)
+
+
+def split_tag(full: str, name: str) -> tuple[str, str | None]:
+    """Split a name into network and published weights, as ``open_clip.create_model`` takes them.
+
+    Args:
+        full: Full name, for messages.
+        name: The part after the prefix.
+
+    Raises:
+        WeightsError: The name lacks the weights.
+    """
+    import open_clip
+
     kind, _, tag = (name, "", "") if is_published(name) else name.partition(".")
     if not (tag or is_published(kind)):
         tags = open_clip.list_pretrained_tags_by_model(kind)
         raise unavailable(full, f"there are several: add one of .{', .'.join(tags)} to the name")
-    source = source_of(name)
-    with explained(full, source):
-        model = open_clip.create_model(
-            kind, pretrained=tag or None, force_image_size=size, require_pretrained=True
-        )
-    tensors = {f"model.{n}": t for n, t in model.visual.state_dict().items()}
-    fit_weights(backbone, tensors, f"the weights of {full}")
-    provenance = {**backbone.info.provenance, "weights": shown(name), "license": _license(name)}
-    backbone.info = replace(backbone.info, provenance=provenance)
+    return kind, tag or None
 
 
-def _license(name: str) -> str:
+def license_of_weights(name: str) -> str:
+    """Return the license of published weights, ``"unknown"`` if none is stated."""
     return license_of(source_of(name)) if is_published(name) else "unknown"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -51,6 +52,7 @@ from visiongraft.task import (
     TaskExamples,
     Transform,
 )
+from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -224,6 +226,15 @@ class Segmentation(Task):
         return SegmentationNetwork(
             backbone.info, self.decoder, outputs, self.channels, bool(self.auxiliary)
         )
+
+    def class_rows(self, backbone: Backbone) -> Mapping[str, ClassRows | None] | None:
+        plain = replace(self, class_weights=None, loss_weights=())
+        if self._bound_kind() != "binary":
+            return find_class_rows(plain, backbone)
+        found = find_class_rows(replace(plain, kind="multi_class"), backbone) or {}
+        return {
+            name: ClassRows(self.class_names[1:]) for name in found
+        }  # a logit of the foreground
 
     def build_loss(self) -> nn.Module:
         from visiongraft.plugins.segmentation.loss import SegmentationLoss

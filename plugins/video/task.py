@@ -17,7 +17,6 @@ from visiongraft.errors import OptionError
 from visiongraft.inputs import Clips
 from visiongraft.options import bound_class_names, check_choice
 from visiongraft.plugins.classification.data import evaluated, make_splits
-from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.video.example import make_dataset
 from visiongraft.plugins.video.head import TEMPORAL, VideoHead, mean_of
@@ -26,6 +25,7 @@ from visiongraft.plugins.video.shift import TSM
 from visiongraft.plugins.video.transforms import ClipTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import LossParts, TaskExamples, Transform
+from visiongraft.task_contract.text_head import TextHead
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -110,15 +110,19 @@ class Video(Classification):
                 f"{backbone.info.name} takes a whole clip; clips={self.clips} needs a backbone for images"
             )
         dim = backbone.info.embedding_dim
-        classes = len(bound_class_names(self.class_names))
-        classifier = ClassificationHead(dim, classes, self.hidden, self.dropout)
-        return VideoHead(TEMPORAL[self.temporal](dim, self.frames), classifier, self.frames)
+        temporal = TEMPORAL[self.temporal](dim, self.frames)
+        return VideoHead(temporal, self.build_classifier(dim), self.frames)
 
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
         """Start from a linear classifier of the means over frames, as which all ways of joining start."""
         assert isinstance(head, VideoHead)
         means = ((Features((), mean_of(features.pooled)), labels) for features, labels in samples)
         super().start_head(head.classifier, means)
+
+    def set_text_head(self, head: nn.Module, text: TextHead) -> None:
+        """Compare the mean over frames with texts, as which all ways of joining start."""
+        assert isinstance(head, VideoHead)
+        super().set_text_head(head.classifier, text)
 
     def _check_shift(self, backbone: Backbone) -> None:
         """Refuse a temporal shift from one clip of a video into the next."""

@@ -33,6 +33,7 @@ from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits, clip, results, take_best
 from visiongraft.plugins.detection.objects import scaled_boxes
 from visiongraft.task import Decoded
+from visiongraft.task_contract.class_rows import ClassRows
 
 STRIDE = 4
 ANCHOR = 8  # strides; the anchor of a level
@@ -113,6 +114,15 @@ class FasterRcnnLayers(nn.Module):
             name: value.reshape(images, slots, value.shape[1]) for name, value in predicted.items()
         }
         return {**by_image, "proposals": proposals, "proposal_scores": scores, **fixed}
+
+    def class_rows(self, names: tuple[str, ...]) -> dict[str, ClassRows]:
+        """Return where the classes are; see ``Task.class_rows``."""
+        scores, boxes = ClassRows(names, before=1), ClassRows(names, each=4, before=1)
+        return {
+            f"box_predictor.{layer}.{kind}": rows
+            for layer, rows in (("cls_score", scores), ("bbox_pred", boxes))
+            for kind in ("weight", "bias")
+        }
 
     def _predict(self, maps: Sequence[Tensor], boxes: Tensor, image: Tensor) -> dict[str, Tensor]:
         """Predict for regions (R, 4) of the images with these positions (R,)."""

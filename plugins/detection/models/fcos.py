@@ -24,6 +24,7 @@ from visiongraft.plugins.detection.models.matching import match_centers
 from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits
 from visiongraft.task import Decoded
+from visiongraft.task_contract.class_rows import ClassRows
 
 INITIAL_DISTANCE = 2.0  # strides; predicted distance of each side before training
 
@@ -71,6 +72,11 @@ class FcosLayers(nn.Module):
             "bbox_ctrness": torch.cat(centerness, 1),
             **self.anchors.outputs(),
         }
+
+    def class_rows(self, names: tuple[str, ...]) -> dict[str, ClassRows]:
+        """Return where the classes are; see ``Task.class_rows``."""
+        layer = "head.classification_head.cls_logits"
+        return {f"{layer}.{kind}": ClassRows(names) for kind in ("weight", "bias")}
 
 
 def fcos_loss(outputs: Mapping[str, Tensor], image: int, objects: Mapping[str, Tensor]) -> Terms:

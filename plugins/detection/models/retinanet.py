@@ -23,10 +23,12 @@ from visiongraft.plugins.detection.models.matching import match_boxes
 from visiongraft.plugins.detection.models.pyramid import FeaturePyramid
 from visiongraft.plugins.detection.models.selection import Limits
 from visiongraft.task import Decoded
+from visiongraft.task_contract.class_rows import ClassRows
 
 CODER = BoxCoder()
 SCALES = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 RATIOS = (0.5, 1.0, 2.0)
+ANCHORS = len(SCALES) * len(RATIOS)  # per cell
 ANCHOR = 4  # strides; the smallest anchor of a level
 GROUPS = 32  # of group norm in the head: without it, a few hundred steps learn little
 LOW, HIGH = 0.4, 0.5  # intersection over union: background below, a match from here on
@@ -49,7 +51,7 @@ class RetinaNetLayers(nn.Module):
         generator = AnchorGenerator(sizes, (RATIOS,) * len(levels))
         self.anchors = Anchors(generator, levels, backbone.info.preprocess.size)
         norm = partial(nn.GroupNorm, GROUPS)
-        self.head = RetinaNetHead(width, len(SCALES) * len(RATIOS), classes, norm_layer=norm)
+        self.head = RetinaNetHead(width, ANCHORS, classes, norm_layer=norm)
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Predict for each anchor.
@@ -70,6 +72,11 @@ class RetinaNetLayers(nn.Module):
             "bbox_regression": torch.cat(codes, 1),
             **self.anchors.outputs(),
         }
+
+    def class_rows(self, names: tuple[str, ...]) -> dict[str, ClassRows]:
+        """Return where the classes are; see ``Task.class_rows``."""
+        layer, rows = "head.classification_head.cls_logits", ClassRows(names, groups=ANCHORS)
+        return {f"{layer}.{kind}": rows for kind in ("weight", "bias")}
 
 
 def retinanet_loss(

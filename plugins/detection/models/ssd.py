@@ -30,6 +30,7 @@ from visiongraft.plugins.detection.models.maps import Level, Maps
 from visiongraft.plugins.detection.models.matching import match_default_boxes
 from visiongraft.plugins.detection.models.selection import Limits, clip, results, select
 from visiongraft.task import Decoded
+from visiongraft.task_contract.class_rows import ClassRows
 
 CODER = BoxCoder(center=10.0, side=5.0)
 MAPS = 6
@@ -79,11 +80,11 @@ class SsdHead(nn.Module):
         generator = lite_boxes(levels) if lite else default_boxes(levels, bool(self.extra))
         self.anchors = Anchors(generator, levels, size)
         channels = [level.channels for level in levels]
-        per_cell = generator.num_anchors_per_location()
+        self.lite, self.per_cell = lite, generator.num_anchors_per_location()
         self.head = (
-            SSDLiteHead(channels, per_cell, classes + 1, norm)
+            SSDLiteHead(channels, self.per_cell, classes + 1, norm)
             if lite
-            else SSDHead(channels, per_cell, classes + 1)
+            else SSDHead(channels, self.per_cell, classes + 1)
         )
 
     def forward(self, features: Features) -> dict[str, Tensor]:
@@ -103,6 +104,17 @@ class SsdHead(nn.Module):
             "cls_logits": self._predict(self.head.classification_head, maps),
             "bbox_regression": self._predict(self.head.regression_head, maps),
             **self.anchors.outputs(),
+        }
+
+    def class_rows(self, names: tuple[str, ...]) -> dict[str, ClassRows]:
+        """Return where the classes are; see ``Task.class_rows``."""
+        last = ".1" if self.lite else ""  # a block's convolution that follows its depthwise one
+        return {
+            f"head.classification_head.module_list.{i}{last}.{kind}": ClassRows(
+                names, count, before=1
+            )
+            for i, count in enumerate(self.per_cell)
+            for kind in ("weight", "bias")
         }
 
     def _predict(self, head: SSDScoringHead, maps: Sequence[Tensor]) -> Tensor:

@@ -109,7 +109,6 @@ def test_options_that_do_not_change_the_head_can_be_changed(
         ),
         ({"backbone": "simple_cnn"}, r"omit backbone='simple_cnn', or pass backbone=FOLDER"),
         ({"weights": None}, "omit weights=None"),
-        ({"task_options": {"classes": 4}}, r"2 tensors of the model's head do not fit the task"),
         ({"task_options": {"clases": 4}}, "no option 'clases'; did you mean 'classes'"),
     ],
 )
@@ -179,7 +178,7 @@ class With(DatasetSamples):
 
 
 @pytest.mark.parametrize("strict", [True, False], ids=["as they are read", "once they are read"])
-def test_data_of_other_classes_are_refused_with_the_remedy(
+def test_data_of_other_classes_are_refused_if_the_task_names_no_class_rows(
     toy_data: Any, tmp_path: Path, Toy: Any, strict: bool
 ) -> None:
     task = named(Toy, strict)(augment=False)
@@ -191,9 +190,9 @@ def test_data_of_other_classes_are_refused_with_the_remedy(
     with pytest.raises(OptionError) as caught:
         go_on(others, start=tmp_path / "first", task=task)
     assert str(caught.value) == (
-        f"start={tmp_path / 'first'}: the data have class_names without 'c' with 'd', so that the "
-        f"model's head does not fit; pass backbone={tmp_path / 'first'} instead of start, to begin "
-        "with a new head"
+        f"start={tmp_path / 'first'}: the data have class_names without 'c' with 'd', and task 'toy' does "
+        "not say which tensors of its head depend on them (Task.class_rows); pass "
+        f"backbone={tmp_path / 'first'} instead of start, to begin with a new head"
     )
 
 

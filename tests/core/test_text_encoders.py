@@ -1,0 +1,126 @@
+"""Text encoders of any plugin: looking them up, their vectors, and checks that find faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pytest
+
+import visiongraft as vg
+from visiongraft.cli import main
+from visiongraft.errors import OptionError, PluginError
+from visiongraft.lookup.text_encoders import load_text_encoder
+from visiongraft.registry.manager import PluginManager, using
+from visiongraft.testing import CheckError, check_text_encoder
+from visiongraft.text_encoders import unit_vectors
+
+Encode = Callable[[Sequence[str]], np.ndarray]
+
+
+def letters(texts: Sequence[str]) -> np.ndarray:
+    return np.array([[text.count(c) for c in "acdeoru"] for text in texts], dtype=np.float32)
+
+
+class Encoder(vg.TextEncoder):
+    function: Encode = staticmethod(letters)
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        return self.function(texts)
+
+
+class Source(vg.TextEncoderSource):
+    prefix = "toy"
+
+    def __init__(self, function: Encode = letters, dim: int = 7) -> None:
+        self.encoder = Encoder(vg.TextEncoderInfo("toy/letters", dim))
+        self.encoder.function = function
+
+    def names(self) -> Sequence[str]:
+        return ["letters"]
+
+    def build(self, name: str, *, pretrained: bool) -> vg.TextEncoder:
+        return self.encoder
+
+
+class Plugin:
+    def __init__(self, source: vg.TextEncoderSource) -> None:
+        self.source = source
+
+    @vg.hookimpl
+    def register_text_encoders(self) -> list[vg.TextEncoderSource]:
+        return [self.source]
+
+
+@pytest.fixture
+def toy() -> Iterator[vg.TextEncoderSource]:
+    source = Source()
+    manager = PluginManager(discover=False)
+    manager.register(Plugin(source), "toy")
+    with using(manager):
+        yield source
+
+
+@pytest.mark.parametrize("name", ["toy/letters", "toy"])
+def test_a_third_party_encoder_is_found_by_its_name_or_its_prefix(
+    name: str, toy: vg.TextEncoderSource
+) -> None:
+    assert load_text_encoder(name).info.name == "toy/letters"
+
+
+def test_an_unknown_name_lists_similar_ones(toy: vg.TextEncoderSource) -> None:
+    with pytest.raises(PluginError, match="did you mean 'toy/letters'"):
+        load_text_encoder("toy/leters")
+
+
+def test_unit_vectors_have_length_one() -> None:
+    found = unit_vectors(Source().encoder, ["a cat", "a dog"])
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1)
+
+
+def test_a_text_without_a_vector_is_named() -> None:
+    with pytest.raises(OptionError, match="'toy/letters' has no vector for 'xyz'; describe it"):
+        unit_vectors(Source().encoder, ["a cat", "xyz"])
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source(dim=8), r"returned an array of shape \(1, 7\), not finite numbers of shape \(1, 8"),
+        (Source(lambda texts: letters(texts) * np.nan), "not finite numbers"),
+        (Source(lambda texts: 1 / 0), "failed: ZeroDivisionError"),  # type: ignore[arg-type,return-value]
+    ],
+)
+def test_a_faulty_encoder_is_one_line(source: Source, message: str) -> None:
+    with pytest.raises(PluginError, match=message):
+        unit_vectors(source.encoder, ["a cat"])
+
+
+def test_a_sound_encoder_passes_all_checks() -> None:
+    check_text_encoder(Source())
+
+
+def centered(texts: Sequence[str]) -> np.ndarray:
+    found = letters(texts)
+    return found - found.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("source", "check"),
+    [
+        (Source(dim=8), "vectors_have_the_stated_length"),
+        (Source(lambda texts: letters(texts).astype(float)), "vectors_have_the_stated_length"),
+        (Source(centered), "a_vector_depends_on_its_text_alone"),
+        (Source(lambda texts: np.ones((len(texts), 7), np.float32)), "different_texts_differ"),
+    ],
+)
+def test_a_faulty_encoder_fails_a_check(source: Source, check: str) -> None:
+    with pytest.raises(CheckError, match=check):
+        check_text_encoder(source)
+
+
+def test_the_command_line_lists_encoders(
+    toy: vg.TextEncoderSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["text-encoders"]) == 0
+    assert capsys.readouterr().out.strip() == "toy/letters"
