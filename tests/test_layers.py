@@ -35,6 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "certificate",
         "loss_parts",
         "advice.ridge",
+        "calibration",
         "caching.units",
         "caching.folding",
         "training.selection.criteria",
@@ -43,7 +44,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("hookspecs", "privacy"),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_contract.class_rows", "task_contract.functions", "task_contract.support"),
+    (
+        "task_contract.class_rows",
+        "task_contract.functions",
+        "task_contract.support",
+        "task_contract.text_head",
+    ),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
     ("data",),
@@ -82,6 +88,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
+    ("text",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),

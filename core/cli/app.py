@@ -15,6 +15,7 @@ from visiongraft.cli import (
     finding,
     listings,
     models,
+    text,
     training,
 )
 from visiongraft.cli.extra_options import WithExtraOptions
@@ -74,6 +75,7 @@ for command in (
     models.export,
     averaging.soup,
     averaging.wise_ft,
+    text.zero_shot,
     comparing.compare,
     training.demo,
     listings.tasks,

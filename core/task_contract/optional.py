@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from PIL import Image as PillowImage
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.data.unlabeled import unlabeled_samples
@@ -15,6 +15,7 @@ from visiongraft.loss_parts import LossParts
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.functions import DRAWINGS, task_function
 from visiongraft.task_contract.support import ExportSupport
+from visiongraft.task_contract.text_head import TextHead
 
 if TYPE_CHECKING:
     from visiongraft.backbone import Backbone
@@ -186,6 +187,28 @@ class OptionalMethods:
             The task of the trained model; head and ``decode`` must not change.
         """
         return self
+
+    def with_text_head(self, class_names: Sequence[str], text: TextHead) -> Self | None:
+        """Return a copy of the task that recognizes classes by texts about them; see ``zero_shot``.
+
+        Args:
+            class_names: The classes.
+            text: The classifier that its head will be.
+
+        Returns:
+            A task whose ``build_head`` makes a head for it; ``None`` if the task does not recognize
+            classes so, as by default.
+        """
+        return None
+
+    def set_text_head(self, head: nn.Module, text: TextHead) -> None:
+        """Set the weights of a head that such a task has built; called without gradients.
+
+        Args:
+            head: From ``build_head``; changed in place.
+            text: The classifier.
+        """
+        raise NotImplementedError
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         """Return further methods of this task's models.
