@@ -82,6 +82,8 @@ class Certificate:
         settings: How a lower precision was made, as JSON values.
         backbone: Name, source, weights, license and hash of the backbone's pretrained weights, as
             far as they are known.
+        privacy: What the training guarantees to each training image: epsilon, delta and how they came
+            about; empty for a run without differential privacy.
         content_sha256: Hash of the bytes of the file without the certificate in it; ``None`` if
             the exporter does not compute one.
         metadata_sha256: Hash of all other metadata of the file, as JSON; ``None`` likewise.
@@ -104,6 +106,7 @@ class Certificate:
     budget: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     backbone: dict[str, str] = field(default_factory=dict)
+    privacy: dict[str, Any] = field(default_factory=dict)
     content_sha256: str | None = None
     metadata_sha256: str | None = None
     certified: tuple[CertifiedImage, ...] = ()

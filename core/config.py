@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, ge
 
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.options import is_integer, is_number
+from visiongraft.privacy import Privacy
 from visiongraft.saving.files import read_json, through_json, write_json
 from visiongraft.system.versions import VISIONGRAFT, describe_other_format
 from visiongraft.training.selection.criteria import VALIDATION, Selection
@@ -239,6 +240,12 @@ class FitConfig:
         since=3,
     )
     clip_norm: Norm | None = setting(1.0, "Maximum gradient norm; none disables clipping")
+    privacy: dict[str, Any] | None = setting(
+        None,
+        "Differential privacy of the training images, such as epsilon=3,delta=1e-5",
+        "no privacy",
+        since=3,
+    )
     ema: Decay | None = setting(
         None,
         "Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged "
@@ -277,6 +284,7 @@ class FitConfig:
         Selection.parse(self.select).check_names(
             {**(self.evaluate_on or {}), **(self.streams or {})}
         )
+        Privacy.read(self.privacy)
         if self.swa is not None and self.ema is not None:
             raise OptionError(
                 f"swa={self.swa} and ema={self.ema} average the same weights; choose one"

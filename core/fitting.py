@@ -15,7 +15,7 @@ from torch import nn
 from visiongraft.adaptation.networks import has_its_base
 from visiongraft.advice.choosing import recommend_schedule, use_schedule
 from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
-from visiongraft.errors import VisiongraftError
+from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
 from visiongraft.preparation.arguments import new_settings
@@ -30,6 +30,7 @@ from visiongraft.preparation.resumed import (
     resumed_settings,
 )
 from visiongraft.preparation.starting import find_start
+from visiongraft.privacy import Privacy
 from visiongraft.registry.callbacks import listen
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.schedules import Schedule
@@ -38,6 +39,8 @@ from visiongraft.system.processes import as_lost_process
 from visiongraft.task import Task
 from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
+from visiongraft.training.private.accounting import begin_privacy
+from visiongraft.training.private.refusals import refuse_settings
 from visiongraft.training.resuming.inputs import RunInputs
 from visiongraft.training.resuming.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.run import Run
@@ -83,6 +86,7 @@ def fit(
     accumulate: int = 1,
     gradient_checkpointing: bool = False,
     clip_norm: float | None = 1.0,
+    privacy: str | Privacy | None = None,
     ema: float | None = None,
     swa: int | None = None,
     wise_ft: int | None = None,
@@ -93,7 +97,7 @@ def fit(
     seed: int = 0,
     resume: bool = False,
     allow_changed_data: bool = False,
-    callbacks: Sequence[str | object] = ("progress", "curves"),
+    callbacks: Sequence[str | object] = ("progress", "curves", "report"),
 ) -> TransferModel:
     """Fine-tune a pretrained backbone for a task.
 
@@ -167,6 +171,8 @@ def fit(
         gradient_checkpointing: Recompute activations of the backbone in the backward pass, for less
             memory and slower steps; results are the same.
         clip_norm: Maximum gradient norm; ``None`` disables clipping.
+        privacy: Differential privacy of the training images, such as ``"epsilon=3,delta=1e-5"`` or
+            ``Privacy(epsilon=3, delta=1e-5)``: gradients of single images are clipped and noised.
         ema: Decay of an exponential moving average (EMA) of the weights, such as 0.99; the averaged
             weights are evaluated and saved. ``None`` disables averaging.
         swa: Number of last epochs at whose ends the weights are averaged (stochastic weight averaging);
@@ -232,6 +238,10 @@ def fit(
             checkpoint = read_checkpoint(run, folder, accelerator.num_processes)
             inputs = resumed_inputs(run, inputs, checkpoint, found, allow_changed_data)
             accelerator.wait_for_everyone()  # all have compared before one writes
+        if run.config.privacy is not None:
+            refuse_settings(run, accelerator.num_processes)
+            if checkpoint is None:
+                begin_privacy(run)
         engine = Engine(run, hooks, accelerator)
         if checkpoint is None:
             engine.measure_before()
@@ -254,12 +264,27 @@ def _measure_settings(
     """Choose the settings of a new run that are measured, and slow down what starts well."""
     if given["task"] is None and run.config.start is None:
         run.notes += (f"task: {run.config.task}, the only one that claims the data",)
+    if run.config.privacy is not None:
+        _refuse_measuring(given)
     if given["schedule"] == AUTO:
         use_schedule(run, recommend_schedule(run, accelerator), given["learning_rate"])
     slow_down_heads(run)
     set_batch_size(run, given["batch_size"], accelerator)
     if run.config.budget is not None:
         use_budget(run, plan_epochs(run, accelerator, started))
+
+
+def _refuse_measuring(given: Mapping[str, Any]) -> None:
+    """Refuse settings whose choice reads training images without noise, or before it is known."""
+    if given["schedule"] == AUTO:
+        raise OptionError(
+            "privacy: schedule='auto' chooses by a probe on the training images without noise; name a schedule"
+        )
+    if given["budget"] is not None or given["batch_size"] == AUTO:
+        raise OptionError(
+            "privacy: the noise depends on the number of steps and their images; pass epochs in place of a "
+            "budget, and a number as batch_size"
+        )
 
 
 def _trained_model(

@@ -121,6 +121,11 @@ def backbone_facts(model: TransferModel) -> dict[str, str]:
     return dict(without_folders(known))
 
 
+def privacy_facts(model: TransferModel) -> dict[str, Any]:
+    """Return what the training of a model guarantees to its images; nothing without differential privacy."""
+    return dict(model.facts.get("privacy", {}))
+
+
 def file_versions(*packages: str) -> dict[str, str]:
     """Return the versions of visiongraft, Python and the packages that make a file."""
     found = installed_versions("visiongraft", *packages)

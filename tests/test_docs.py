@@ -37,6 +37,7 @@ EXHAUSTIVE = {
     "face-embedding",
     "onnx-deployment",
     "plugins",
+    "privacy",
     "rates-and-budgets",
     "segmentation",
 }

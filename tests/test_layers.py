@@ -35,12 +35,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "certificate",
         "loss_parts",
         "advice.ridge",
+        "calibration",
         "caching.units",
         "caching.folding",
         "training.selection.criteria",
     ),
+    ("pages",),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
-    ("hookspecs",),
+    ("hookspecs", "privacy"),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     (
@@ -48,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "task_contract.functions",
         "task_contract.published",
         "task_contract.support",
+        "task_contract.text_head",
     ),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
@@ -88,6 +91,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
+    ("reporting",),
+    ("text",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -112,6 +117,7 @@ CONTRACTS = (
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
     "optimizers",  # OptimizerFactory, OptimizerSpec
+    "reporting.contract",  # ReportSection
     "schedules",  # Schedule, Phase
     "scorers",  # Scorer
     "task",  # Task

@@ -60,7 +60,16 @@ SCORERS = (
     "parameters",
 )  # the best of the benchmark first
 # Settings of `fit` that advice is about, or that it does not compute with.
-REFUSED = ("backbone", "start", "schedule", "budget", "transfer_loss", "adapters", "streams")
+REFUSED = (
+    "backbone",
+    "start",
+    "schedule",
+    "budget",
+    "transfer_loss",
+    "adapters",
+    "streams",
+    "privacy",
+)
 TIMED = 64  # images that reading and backbones are timed on
 USED = 0.4  # fraction of the time for reading images and computing features
 TRIED = 0.8  # fraction of the time after which evidence trainings have ended

@@ -16,6 +16,8 @@ from visiongraft.cli import (
     finding,
     listings,
     models,
+    reports,
+    text,
     training,
 )
 from visiongraft.cli.extra_options import WithExtraOptions
@@ -76,7 +78,9 @@ for command in (
     models.export,
     averaging.soup,
     averaging.wise_ft,
+    text.zero_shot,
     comparing.compare,
+    reports.report,
     training.demo,
     listings.tasks,
     listings.backbones,

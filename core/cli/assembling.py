@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli.averaging import refuse_existing
 from visiongraft.cli.options import Json, TaskOptions, named_task_options, parse_size
-from visiongraft.cli.output import Answer, shown_warnings
+from visiongraft.cli.output import Answer, refuse_existing, shown_warnings
 
 
 def assemble(

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.options import BatchSize, Json
-from visiongraft.cli.output import Answer, shown_warnings, table
-from visiongraft.errors import OptionError
+from visiongraft.cli.output import Answer, refuse_existing, shown_warnings, table
 from visiongraft.options import is_number
 
 if TYPE_CHECKING:
@@ -76,12 +75,6 @@ def wise_ft(
     with shown_warnings():
         found = interpolate(model, start, alpha=alpha or HALF, data=data, batch_size=batch_size)
     return _saved(found, out)
-
-
-def refuse_existing(out: Path) -> None:
-    """Refuse to write over what is there, before anything is computed."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OptionError(f"{out} already exists; choose another folder for --out")
 
 
 def _saved(model: TransferModel, out: Path) -> Answer:

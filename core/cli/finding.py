@@ -23,6 +23,7 @@ NOT_ADVISED = (
     "transfer_loss",
     "adapters",
     "streams",
+    "privacy",
 )
 NOTE = "(95% intervals; *: cannot be distinguished from the best)"
 
@@ -77,7 +78,7 @@ def advise(
         given["task_options"] = named_task_options(given.get("task"), task_options)
     from visiongraft.advice.advising import BACKBONES, SCORERS
     from visiongraft.advice.advising import advise as compute
-    from visiongraft.advice.page import check_page
+    from visiongraft.pages.writing import check_page
 
     page = None if html is None else check_page(html)
     advice = compute(
@@ -98,7 +99,7 @@ def advise(
     return Answer(asdict(advice), [*shown, *advice.lines(), *written])
 
 
-@takes_settings(without=("budget",))
+@takes_settings(without=("budget", "privacy"))
 def lr_find(
     ctx: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],

@@ -111,4 +111,5 @@ PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text 
     "size": (parse_size, "N|HEIGHTxWIDTH"),
     "replay_budget": (parse_bytes, "SIZE"),
     "clip_norm": (_positive_or_none, "<float>"),
+    "privacy": (str, "OPTIONS"),
 }

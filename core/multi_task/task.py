@@ -236,6 +236,11 @@ class MultiTask(Task):
         return found
 
     @property
+    def learned_from_targets(self) -> str:
+        learned = {head: task.learned_from_targets for head, task in self.tasks.items()}
+        return ", ".join(f"{what} of head {head!r}" for head, what in learned.items() if what)
+
+    @property
     def starts_head(self) -> bool:
         """Whether all heads have a good start; one that has none needs other learning rates."""
         return all(task.starts_head for task in self.tasks.values())
@@ -244,10 +249,10 @@ class MultiTask(Task):
         assert isinstance(head, MultiHead)
         start_heads(self.tasks, head, samples)
 
-    def build_loss(self) -> nn.Module:
+    def build_loss(self, backbone: Backbone) -> nn.Module:  # type: ignore[override]
         weights = None if self.weights == UNCERTAINTY else self.weights
         assert not isinstance(weights, str)
-        return MultiLoss(self.tasks, weights)
+        return MultiLoss(backbone, self.tasks, weights)
 
     def training_step(self, network: Network, batch: Batch) -> LossParts:
         return train_heads(self.tasks, self.incomplete, network, batch)

@@ -28,6 +28,7 @@ from visiongraft.options import refuse_unknown
 from visiongraft.preparation.starting import IN_MEMORY as MODEL_IN_MEMORY
 from visiongraft.preparation.starting import Start, is_weights_file
 from visiongraft.preprocess import as_size
+from visiongraft.privacy import Privacy
 from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.saved_model import is_saved_model
@@ -154,6 +155,7 @@ def converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "size": as_size,
         "transfer_loss": _transfer_losses,
         "adapters": _adapters,
+        "privacy": _privacy,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
@@ -229,6 +231,12 @@ def _adapters(what: Any) -> list[dict[str, Any]]:
     """Convert no adapter, one, or a list of them to what a config stores."""
     several = what if isinstance(what, (list, tuple)) else [] if what is None else [what]
     return [find_adapter(one).to_json() for one in several]
+
+
+def _privacy(what: Any) -> dict[str, Any] | None:
+    """Convert what asks for privacy to what a config stores."""
+    privacy = Privacy.read(what)
+    return None if privacy is None else privacy.to_json()
 
 
 def _refuse_with_start(given: Mapping[str, Any]) -> None:

@@ -56,13 +56,15 @@ def images_of_run(
 ) -> TrainingImages | None:
     """Collect digests of all training images, unless images in memory differ each time.
 
+    A model of a private run must not tell which images it was trained on.
+
     Args:
         run: The run.
         data: Its data.
         inputs: What it computed from.
         before: The images that the model it began with was trained on.
     """
-    if not data.are_reproducible(run.config.in_channels):
+    if run.config.privacy is not None or not data.are_reproducible(run.config.in_channels):
         return None
     own = TrainingImages.of(run.training, inputs.trained_on())
     return own if before is None else own.joined(before)

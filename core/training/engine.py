@@ -33,6 +33,7 @@ from visiongraft.training.optimizers import (
     set_learning_rate,
 )
 from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
+from visiongraft.training.private.choosing import make_steps, privacy_of_epoch, private_phase
 from visiongraft.training.resuming.checkpoint import Checkpoint, read_best
 from visiongraft.training.resuming.state import (
     restore_average,
@@ -42,7 +43,6 @@ from visiongraft.training.resuming.state import (
 )
 from visiongraft.training.run import Run
 from visiongraft.training.selection.keeping import BestWeights, choose_alpha, describe_epoch
-from visiongraft.training.steps import Steps
 from visiongraft.training.transfer.adapting import TargetImages, adapted
 from visiongraft.training.transfer.preparing import prepare_losses
 from visiongraft.training.weights.averages import Average, make_average
@@ -93,7 +93,7 @@ class Engine:
             accelerator.process_index,
         )
         self.targets = TargetImages(self.images)
-        self.steps = Steps(run, accelerator)
+        self.steps = make_steps(run, accelerator)
         self.measuring = Measuring(run, self.images, accelerator, self.targets)
         self.path = Interpolation(run.network, run.config.wise_ft) if run.config.wise_ft else None
         self.best = BestWeights()
@@ -177,7 +177,10 @@ class Engine:
         state.snapshot = snapshot.digests
         if self.main:
             self.hooks.phase_started(run=run, phase=phase, index=index)
-        with ready_phase(run, phase, made, self.images, self.accelerator) as ready:
+        with (
+            ready_phase(run, phase, made, self.images, self.accelerator) as ready,
+            private_phase(self.steps, made, ready.batches),
+        ):
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
             elif index == 0:
@@ -288,6 +291,7 @@ class Engine:
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),
             **describe_epoch(measured, chosen),
+            **privacy_of_epoch(run),
             "best": better,
         }
         state.history.append(record)

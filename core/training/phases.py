@@ -17,6 +17,7 @@ from visiongraft.training.batches.loaders import ImageLoaders
 from visiongraft.training.batches.sources import PhaseBatches, choose_batches
 from visiongraft.training.freezing import check_moments, check_optimizers
 from visiongraft.training.optimizers import PhaseOptimizer, build_optimizer
+from visiongraft.training.private.refusals import freeze_norms
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import apply_phase, parameter_groups, selected_parameters
 
@@ -77,6 +78,8 @@ def set_up_phase(
     """
     network = run.network
     apply_phase(network, phase)
+    if run.config.privacy is not None:
+        freeze_norms(network)
     if not any(p.requires_grad for p in network.parameters()):
         raise TrainingError(
             f"nothing trains in phase {index + 1}: {phase.label} has no trainable parameters"

@@ -157,7 +157,7 @@ class Steps:
                 if last or (at_once and all(part.weight is None for part in parts.values())):
                     self._backward(waiting, step)
                     waiting = []
-            _add(sums, parts, len(whole[rank]))
+            add_parts(sums, parts, len(whole[rank]))
         self._check_finite(sums)
         self._finish(model, each)
         return sums
@@ -211,12 +211,15 @@ class Steps:
             for part, norm in gradient_norms(run.network).items():
                 before = run.state.gradients.get(part, [0.0, 0])
                 run.state.gradients[part] = [before[0] + norm, before[1] + 1]
-        clip_norm = each.spec.clip_norm or run.config.clip_norm
+        self._clip(each)
+        each.optimizer.step()
+        model.zero_grad(set_to_none=True)  # of the parameters of other optimizers, too
+
+    def _clip(self, each: PhaseOptimizer) -> None:
+        clip_norm = each.spec.clip_norm or self.run.config.clip_norm
         if clip_norm:
             held = [p for group in each.optimizer.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(held, clip_norm)
-        each.optimizer.step()
-        model.zero_grad(set_to_none=True)  # of the parameters of other optimizers, too
 
     def _check_finite(self, sums: dict[str, list[float]]) -> None:
         state = self.run.state
@@ -264,8 +267,14 @@ class Steps:
         )
 
 
-def _add(sums: dict[str, list[float]], parts: dict[str, LossPart], count: int) -> None:
-    """Add the parts of a batch to sums; a batch that another process counts adds nothing."""
+def add_parts(sums: dict[str, list[float]], parts: dict[str, LossPart], count: int) -> None:
+    """Add the parts of a batch to sums.
+
+    Args:
+        sums: Of each part its sum and weight so far; changed in place.
+        parts: The parts of the batch.
+        count: Number of its samples; 0 adds nothing, as for a batch that another process counts.
+    """
     for name, part in parts.items():
         value, weight = float(part.value.detach()), float(count)
         if part.weight is None:

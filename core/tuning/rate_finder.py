@@ -77,7 +77,7 @@ def lr_find(
         ``sweep = visiongraft.lr_find("flowers", task=MyTask(), schedule="full")``
     """
     _check_range(phase, lowest, highest, steps)
-    given = completed_settings("lr_find", data, settings, without=("budget",))
+    given = completed_settings("lr_find", data, settings, without=("budget", "privacy"))
     if given["schedule"] == AUTO:
         raise OptionError(
             "schedule='auto' is chosen by fit; name the schedule that the rate is for"

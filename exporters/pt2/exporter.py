@@ -12,6 +12,7 @@ from visiongraft.exporters.metadata import (
     backbone_facts,
     describe_model,
     file_versions,
+    privacy_facts,
     raw_input,
 )
 from visiongraft.exporters.options import ExporterOptions, parse_options, refuse_size
@@ -84,6 +85,7 @@ class Pt2Exporter(Exporter):
                 graph.task,
                 versions,
                 backbone=backbone_facts(model),
+                privacy=privacy_facts(model),
                 content_sha256=content_sha256(temporary),
                 metadata_sha256=metadata_sha256(_opened(temporary).metadata),
             )

@@ -209,6 +209,9 @@ def _metadata(file: CertifiedFile) -> FileCheck:
         facts = {"name": backbone.get("name"), **provenance}
         known = {key: value for key, value in facts.items() if value != "unknown"}
         wrong += ["backbone"] * (known != given.get("backbone"))
+    training = metadata.get("training")
+    private = training.get("privacy") if isinstance(training, dict) else None
+    wrong += ["privacy"] * ((private or {}) != given.get("privacy", {}))
     if wrong:
         other = "the certificate names another one"
         return FileCheck("metadata", False, f"{', '.join(wrong)}: {other}")

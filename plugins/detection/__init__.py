@@ -8,6 +8,7 @@ from visiongraft.hookspecs import hookimpl
 
 if TYPE_CHECKING:
     from visiongraft.backbone import BackboneSource
+    from visiongraft.reporting.contract import ReportSection
     from visiongraft.task import Task
 
 
@@ -25,3 +26,11 @@ def register_backbones() -> list[BackboneSource]:
     from visiongraft.plugins.detection.models.bodies import DetectorBodySource
 
     return [DetectorBodySource()]
+
+
+@hookimpl
+def register_report_sections() -> list[type[ReportSection]]:
+    """Return what the report of a run adds for the task."""
+    from visiongraft.plugins.detection.report import Confusions, PrecisionRecall
+
+    return [PrecisionRecall, Confusions]

@@ -36,6 +36,7 @@ from visiongraft.plugins.detection.models.heads import HEADS
 from visiongraft.plugins.detection.models.losses import ImageMeanLoss
 from visiongraft.plugins.detection.models.maps import reject_crops
 from visiongraft.plugins.detection.models.selection import EMPTY, Limits
+from visiongraft.plugins.detection.mosaic import mosaic
 from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.prediction import Detected, predictions
 from visiongraft.plugins.detection.published import read_published
@@ -81,6 +82,8 @@ class Detection(Task):
         augment: ``"none"``, ``"light"`` (crops, flip, slight color jitter) or ``"strong"`` (also
             zooming out further and strong color distortion).
         flip: Whether augmentation mirrors images.
+        mosaic: Fraction of the training images that are replaced by mosaics of four, in [0, 1]; needs
+            ``augment``.
     """
 
     name: ClassVar[str] = "detection"
@@ -99,6 +102,7 @@ class Detection(Task):
     detections: int = 100
     augment: Literal["none", "light", "strong"] = "light"
     flip: bool = True
+    mosaic: float = 0.0
 
     def __post_init__(self) -> None:
         if isinstance(self.class_names, list):  # as from JSON
@@ -107,6 +111,10 @@ class Detection(Task):
         check_choice("head", self.head, tuple(HEADS))
         check_choice("augment", self.augment, AUGMENTATIONS)
         check_flag("flip", self.flip)
+        if not is_number(self.mosaic) or not 0 <= self.mosaic <= 1:
+            raise OptionError(f"mosaic={self.mosaic!r} is not in [0, 1]")
+        if self.mosaic and self.augment == "none":
+            raise OptionError("mosaic is an augmentation; leave out augment='none'")
         if not is_integer(self.width, least=32) or self.width % 32:
             raise OptionError(f"width={self.width!r} is not a multiple of 32")
         check_integer("detections", self.detections, least=1)
@@ -153,6 +161,9 @@ class Detection(Task):
             return None
         return TrainTransform(preprocess.size, self.augment, self.flip)
 
+    def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
+        return mosaic(images, targets, self.mosaic) if self.mosaic else (images, targets)
+
     def collate(self, targets: list[Objects]) -> list[dict[str, Tensor]]:
         """Collate targets into a list of tensors, one ``Objects.tensors`` for each image."""
         return [target.tensors() for target in targets]
@@ -183,6 +194,15 @@ class Detection(Task):
         features = network.backbone(batch.images)
         inputs = (batch.targets,) if HEADS[self.head].samples else ()
         terms: dict[str, Tensor] = network.loss(network.head(features, *inputs), batch.targets)
+        return terms
+
+    def validation_loss(
+        self, loss: nn.Module, outputs: Any, batch: Batch
+    ) -> dict[str, Tensor] | None:
+        """Compute the loss terms, unless the head needs the targets to sample regions."""
+        if HEADS[self.head].samples:
+            return None
+        terms: dict[str, Tensor] = loss(outputs, batch.targets)
         return terms
 
     def class_logits(self, outputs: Any) -> None:

@@ -102,6 +102,7 @@ def fill_stores(
     """
     groups = list(_groups(images, replay, augment))
     found = [_find_shared(images, replay, group) for group in groups]
+    private = images.config.privacy is not None  # reads what others shared, and adds nothing to it
     alone = [part for part in rows if not any(part in group.parts for group in groups)]
     _log(images, replay, rows, filling=bool(alone) or None in found)
     stores = {}
@@ -109,7 +110,7 @@ def fill_stores(
         stores[part] = _record_part(images, replay, part, rows[part], augment and part == TRAIN)
     for group, store in zip(groups, found, strict=True):
         if store is None:
-            store = _record_group(images, replay, group, stack)
+            store = _record_group(images, replay, group, stack, shares=not private)
         for part in group.parts:
             positions = group.positions(part)
             stores[part] = replace(
@@ -217,10 +218,12 @@ def _batches(images: ImageLoaders, group: _Group, count: int | None = None) -> I
     return loader.batches([[(index, 0) for index in batch] for batch in plan])
 
 
-def _record_group(images: ImageLoaders, replay: Replay, group: _Group, stack: ExitStack) -> Store:
-    """Record the features of a group, and share them if that is possible."""
+def _record_group(
+    images: ImageLoaders, replay: Replay, group: _Group, stack: ExitStack, shares: bool
+) -> Store:
+    """Record the features of a group, and share them if that is wanted and possible."""
     count = len(group.images)
-    written = _new_folder(replay, group, stack) if group.key else None
+    written = _new_folder(replay, group, stack) if group.key and shares else None
     if written is None:
         return replay.record(group.parts[0], count, _batches(images, group))
     store = replay.record(VALUES, count, _batches(images, group), written)

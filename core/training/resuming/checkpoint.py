@@ -39,6 +39,8 @@ class RunState:
         stale: Epochs of this phase since the last improvement.
         snapshot: Digests of the tensors that this phase must not change; empty before it starts.
         replayed: Whether this phase is replayed; ``None`` before that is decided.
+        privacy: Of a differentially private run the secret seed of its noise, the noise multiplier and
+            the sample rate.
     """
 
     phase: int = 0
@@ -57,6 +59,7 @@ class RunState:
     stale: int = 0
     snapshot: dict[str, str] = field(default_factory=dict)
     replayed: bool | None = None
+    privacy: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -27,8 +27,12 @@ MOST_IMAGES = 2000  # with more, the steps of one epoch find the head as well
 
 
 def starts_head(task: Task, config: FitConfig) -> bool:
-    """Check whether a run has a new head on a pretrained backbone that its task can start."""
-    return task.starts_head and config.weights is not None and config.start is None
+    """Check whether a run has a new head on a pretrained backbone that its task can start.
+
+    A private run does not: a start would be computed from training images without noise.
+    """
+    new = config.weights is not None and config.start is None
+    return task.starts_head and new and config.privacy is None
 
 
 def slow_down_heads(run: Run) -> None:

@@ -29,6 +29,7 @@ CONVERTED |= {
     "transfer_loss",
     "adapters",
     "evaluate_on",
+    "privacy",
     "streams",
     "start",
     "batch_size",

@@ -68,6 +68,21 @@ class Plain(Toy):
         return Linear(backbone.info.embedding_dim)
 
 
+class Private(Plain):
+    """Its loss is a mean over images that has no parameters."""
+
+    def build_loss(self):
+        return Entropy()
+
+    def mix(self, images, targets):
+        return images, targets
+
+
+class Entropy(nn.Module):
+    def forward(self, outputs, targets):
+        return {"entropy": nn.functional.cross_entropy(outputs, targets)}
+
+
 class Killer:
     def __init__(self, moment: str) -> None:
         self.kind, number = moment.split()
@@ -145,7 +160,8 @@ def train(folder: str, settings: dict, *moments: str) -> None:
         module = import_module(settings.pop("plugin"))
         task, data = module.register_tasks()[0](), module.make_dataset(Path(), count, 0)
     else:
-        kind = {"toy": Toy, "plain": Plain, "streaming": StreamingToy}[settings.pop("kind", "toy")]
+        kinds = {"toy": Toy, "plain": Plain, "streaming": StreamingToy, "private": Private}
+        kind = kinds[settings.pop("kind", "toy")]
         task, data = kind(**settings.pop("task", {})), toy_data(count)
     if settings.get("schedule") == probe_then_all.name:
         settings["schedule"] = probe_then_all

@@ -1,0 +1,1 @@
+"""Differentially private training steps: per-image gradients, clipping, noise and accounting."""
