@@ -76,6 +76,7 @@ for command in (
     averaging.soup,
     averaging.wise_ft,
     text.zero_shot,
+    text.write_classes,
     comparing.compare,
     training.demo,
     listings.tasks,
