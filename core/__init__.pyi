@@ -49,6 +49,9 @@ from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.privacy import Privacy as Privacy
+from visiongraft.reporting.contract import ReportedRun as ReportedRun
+from visiongraft.reporting.contract import ReportSection as ReportSection
+from visiongraft.reporting.writing import report as report
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule

@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "caching.folding",
         "training.selection.criteria",
     ),
+    ("pages",),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs", "privacy"),
     ("registry",),
@@ -88,6 +89,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
+    ("reporting",),
     ("text",),
     ("fitting",),
     # The public face: it names what users meet.
@@ -113,6 +115,7 @@ CONTRACTS = (
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
     "optimizers",  # OptimizerFactory, OptimizerSpec
+    "reporting.contract",  # ReportSection
     "schedules",  # Schedule, Phase
     "scorers",  # Scorer
     "task",  # Task

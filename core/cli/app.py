@@ -15,6 +15,7 @@ from visiongraft.cli import (
     finding,
     listings,
     models,
+    reports,
     text,
     training,
 )
@@ -78,6 +79,7 @@ for command in (
     text.zero_shot,
     text.write_classes,
     comparing.compare,
+    reports.report,
     training.demo,
     listings.tasks,
     listings.backbones,
