@@ -34,9 +34,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import visiongraft
-from visiongraft.plugins.generation.distances import kernel_distance
 from visiongraft.plugins.generation.pretrained import load_adversarial
 from visiongraft.plugins.generation.task import Generation
+from visiongraft.plugins.image_sets.distances import kernel_distance
 from visiongraft.saving.weights import read_weights
 
 SIZE = (28, 28)

@@ -96,7 +96,7 @@ def fit(
     seed: int = 0,
     resume: bool = False,
     allow_changed_data: bool = False,
-    callbacks: Sequence[str | object] = ("progress", "curves"),
+    callbacks: Sequence[str | object] = ("progress", "curves", "report"),
 ) -> TransferModel:
     """Fine-tune a pretrained backbone for a task.
 

@@ -15,6 +15,7 @@ from visiongraft.errors import OptionError, PluginError
 from visiongraft.extra_outputs import add_extra_outputs, find_extra_outputs, first_features
 from visiongraft.preprocess import Preprocess
 from visiongraft.task import Decoded, LossParts, Task
+from visiongraft.task_contract.loss import build_loss
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -52,7 +53,7 @@ class Network(nn.Module):
             raise OptionError(f"task {task.name!r} needs whole images; leave out resize='crop'")
         self.backbone = backbone
         self.head = task.build_head(backbone)
-        self.loss = task.build_loss()
+        self.loss = build_loss(task, backbone)
         self.transfer = None
         _refuse_lazy(task, self.head, self.loss)
         self.created_frozen = frozenset(
@@ -73,6 +74,12 @@ class Network(nn.Module):
             return self.task.training_step(self, batch)
         return self.transfer.add(self, batch, lambda: self.task.training_step(self, batch))
 
+    def backbones(self) -> dict[str, Backbone]:
+        """Return the backbone and those that the loss holds, such as copies of it, by module name."""
+        inside = self.loss.named_modules(prefix="loss")
+        held = {name: module for name, module in inside if isinstance(module, Backbone)}
+        return {"backbone": self.backbone, **held}
+
     def inference_state(self) -> dict[str, Tensor]:
         """Return the tensors that a saved model contains: all but those of the losses."""
         return {n: t for n, t in self.state_dict().items() if n.startswith(SAVED)}
@@ -87,11 +94,15 @@ class Network(nn.Module):
         Returns:
             The task's decoded outputs.
         """
+        return self.task.decode(self.outputs(images, sizes), sizes)
+
+    def outputs(self, images: Tensor, sizes: Tensor) -> Any:
+        """Compute what ``Task.decode`` receives; see ``decode``."""
         size = self.preprocess.config.size
         if self.task.full_resolution_outputs and len(sizes):
             size = tuple(sizes[0].tolist())
             assert bool((sizes == sizes[0]).all()), "images of several sizes"
-        return self.task.decode(restored(self, images, *size), sizes)
+        return restored(self, images, *size)
 
     @property
     def one_size(self) -> bool:
@@ -191,6 +202,10 @@ class InferenceGraph(nn.Module):
     def inputs(self, raw: Tensor) -> dict[str, Tensor]:
         """Return the inputs by name, in order, for a raw batch."""
         return {self.preprocess.inputs.name: raw}
+
+    def further_axes(self) -> tuple[Any, ...]:
+        """Return the axes of any size of the inputs after the first, as ``Inputs.axes`` does."""
+        return ()
 
 
 def restored(network: Network | InferenceGraph, images: Tensor, height: int, width: int) -> Any:

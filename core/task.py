@@ -5,7 +5,7 @@ The core calls these methods in this order::
     splits  = task.read(data)                       # find samples and targets
     task    = task.bind(splits.train)               # a copy that knows class names and the like
     head    = task.build_head(backbone)             # Features -> outputs
-    loss    = task.build_loss()                     # outputs, targets -> named loss parts
+    loss    = task.build_loss()                     # outputs, targets -> named loss parts; may take the backbone
     image, target = task.train_transform(preprocess)(image, target)      # per training sample
     targets = task.collate([target, ...])           # per batch
     losses  = task.training_step(network, batch)
@@ -116,6 +116,8 @@ class Task(OptionalMethods, ABC):
             any augmentation then leaves them valid, also that of another task on the same images.
         splits_alike: Whether targets of training and validation samples mean the same, so that a sample
             can be moved from one split to the other.
+        targets_in_common: Whether targets are of all samples together and of none in particular, as
+            where metrics compare two sets of images.
         varying_loss_parts: Whether a batch can lack a loss part that others have, so that processes
             exchange the names of their parts.
         full_resolution_outputs: Names of head outputs (the head then returns a dict) that are maps
@@ -139,6 +141,7 @@ class Task(OptionalMethods, ABC):
     adversarial: ClassVar[bool] = False
     whole_image_targets: ClassVar[bool] = False
     splits_alike: ClassVar[bool] = False
+    targets_in_common: ClassVar[bool] = False
     varying_loss_parts: ClassVar[bool] = False
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ()
     schedule_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
@@ -277,6 +280,11 @@ class Task(OptionalMethods, ABC):
     @abstractmethod
     def build_loss(self) -> nn.Module:
         """Create the loss.
+
+        A loss that needs the backbone, such as a critic of its features or a second network that begins
+        as a copy of it, is created by ``build_loss(self, backbone)``: the core passes the backbone to
+        methods that take one. Backbones that the loss holds follow the schedule like the task's own: a
+        phase freezes the same stages, with receipts.
 
         Returns:
             A module whose ``forward(outputs, targets)`` returns named scalars, whose sum is

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
     ("saving.files",),
-    ("caching.images", "data.batch", "saving.classes", "saving.tensors"),
+    ("caching.images", "class_file", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
         "system",
@@ -35,15 +35,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "certificate",
         "loss_parts",
         "advice.ridge",
+        "calibration",
         "caching.units",
         "caching.folding",
         "training.selection.criteria",
     ),
+    ("pages",),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs", "privacy"),
     ("registry",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
-    ("task_contract.class_rows", "task_contract.functions", "task_contract.support"),
+    (
+        "task_contract.class_rows",
+        "task_contract.functions",
+        "task_contract.support",
+        "task_contract.text_head",
+    ),
     # Files, images, samples and batches.
     ("saving.tensor_files", "saving.lock"),
     ("data",),
@@ -82,6 +89,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
+    ("reporting",),
+    ("text",),
     ("fitting",),
     # The public face: it names what users meet.
     ("",),
@@ -106,6 +115,7 @@ CONTRACTS = (
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
     "optimizers",  # OptimizerFactory, OptimizerSpec
+    "reporting.contract",  # ReportSection
     "schedules",  # Schedule, Phase
     "scorers",  # Scorer
     "task",  # Task

@@ -15,6 +15,8 @@ from visiongraft.cli import (
     finding,
     listings,
     models,
+    reports,
+    text,
     training,
 )
 from visiongraft.cli.extra_options import WithExtraOptions
@@ -74,7 +76,10 @@ for command in (
     models.export,
     averaging.soup,
     averaging.wise_ft,
+    text.zero_shot,
+    text.write_classes,
     comparing.compare,
+    reports.report,
     training.demo,
     listings.tasks,
     listings.backbones,

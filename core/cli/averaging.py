@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.options import BatchSize, Json
-from visiongraft.cli.output import Answer, shown_warnings, table
-from visiongraft.errors import OptionError
+from visiongraft.cli.output import Answer, refuse_existing, shown_warnings, table
 from visiongraft.options import is_number
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def soup(
     """Average the weights of MODELS that were fine-tuned from the same weights."""
     from visiongraft.averaging.soups import soup as average
 
-    _refuse_existing(out)
+    refuse_existing(out)
     with shown_warnings():
         model = average(models, greedy=greedy, data=data, batch_size=batch_size)
     return _saved(model, out)
@@ -72,16 +71,10 @@ def wise_ft(
     from visiongraft.averaging.wise_ft import HALF
     from visiongraft.averaging.wise_ft import wise_ft as interpolate
 
-    _refuse_existing(out)
+    refuse_existing(out)
     with shown_warnings():
         found = interpolate(model, start, alpha=alpha or HALF, data=data, batch_size=batch_size)
     return _saved(found, out)
-
-
-def _refuse_existing(out: Path) -> None:
-    """Refuse to write over what is there, before anything is computed."""
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise OptionError(f"{out} already exists; choose another folder for --out")
 
 
 def _saved(model: TransferModel, out: Path) -> Answer:

@@ -11,12 +11,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
 
-from visiongraft.errors import escape_unprintable
+from visiongraft.errors import OptionError, escape_unprintable
 from visiongraft.system.terminal import make_console
 
 WIDE = 100_000
@@ -197,3 +198,9 @@ def _is_descriptor(stream: TextIO, number: int) -> bool:
         return stream.fileno() == number
     except (OSError, ValueError):
         return False
+
+
+def refuse_existing(out: Path) -> None:
+    """Refuse to write over what is there, before anything is computed."""
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise OptionError(f"{out} already exists; choose another folder for --out")

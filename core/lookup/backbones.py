@@ -82,7 +82,7 @@ def load_backbone(
     source, short = find_source(str(name))
     pretrained = weights == "pretrained"
     backbone = source.build(short, pretrained=pretrained, in_channels=in_channels, size=pair)
-    if ":" in str(name):  # by this name, "distribution:prefix/name", it is found again
+    if _names_owner(str(name)):  # by this name, "distribution:prefix/name", it is found again
         backbone.info = replace(backbone.info, name=str(name))
     if weights is not None and not pretrained:
         load_weights(backbone, Path(weights), partial=partial)
@@ -102,8 +102,8 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
     Raises:
         BackboneError: Nobody or more than one provides it.
     """
-    owner, colon, rest = name.partition(":")
-    if colon:
+    if _names_owner(name):
+        owner, _, rest = name.partition(":")
         for prefix, short in split_names(rest):
             if plugins().provides("backbone", f"{owner}:{prefix}"):
                 return plugins().get("backbone", f"{owner}:{prefix}"), short
@@ -129,3 +129,10 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
             "backbone=network), or fit(..., backbone=network, resume=True)"
         )
     raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
+
+
+def _names_owner(name: str) -> bool:
+    """Check whether a name begins with a distribution, as in ``"distribution:prefix/name"``."""
+    owner, colon, rest = name.partition(":")
+    prefixes = (prefix for prefix, _ in split_names(rest)) if colon else ()
+    return any(plugins().provides("backbone", f"{owner}:{prefix}") for prefix in prefixes)

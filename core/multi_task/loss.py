@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError, near_matches
 from visiongraft.loss_parts import read_parts
 from visiongraft.options import is_number
 from visiongraft.task import LossParts, Task
+from visiongraft.task_contract.loss import build_loss
 
 UNCERTAINTY = "uncertainty"
 
@@ -25,6 +27,7 @@ class MultiLoss(nn.Module):
     only shift s.
 
     Args:
+        backbone: The backbone that the heads share.
         heads: The task of each head.
         weights: The weight of each head; ``None`` learns them.
 
@@ -33,9 +36,13 @@ class MultiLoss(nn.Module):
         log_variances: s of each head, if it is learned.
     """
 
-    def __init__(self, heads: Mapping[str, Task], weights: Mapping[str, float] | None) -> None:
+    def __init__(
+        self, backbone: Backbone, heads: Mapping[str, Task], weights: Mapping[str, float] | None
+    ) -> None:
         super().__init__()
-        self.losses = nn.ModuleDict({name: task.build_loss() for name, task in heads.items()})
+        self.losses = nn.ModuleDict(
+            {name: build_loss(task, backbone) for name, task in heads.items()}
+        )
         self.weights = weights
         learned = heads if weights is None else ()
         self.log_variances = nn.ParameterDict(

@@ -249,10 +249,10 @@ class MultiTask(Task):
         assert isinstance(head, MultiHead)
         start_heads(self.tasks, head, samples)
 
-    def build_loss(self) -> nn.Module:
+    def build_loss(self, backbone: Backbone) -> nn.Module:  # type: ignore[override]
         weights = None if self.weights == UNCERTAINTY else self.weights
         assert not isinstance(weights, str)
-        return MultiLoss(self.tasks, weights)
+        return MultiLoss(backbone, self.tasks, weights)
 
     def training_step(self, network: Network, batch: Batch) -> LossParts:
         return train_heads(self.tasks, self.incomplete, network, batch)

@@ -16,6 +16,9 @@ from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.task import AnyTask, Task
 from visiongraft.task_contract.optional import OptionalMethods
 
+# Arguments that a method may leave out: the core passes them to those that take them.
+MAY_TAKE = {"build_loss": ("backbone",)}
+
 MISSPELLED = 0.87  # similarity above which a name is taken for a misspelling of another
 
 # What tasks defined before version 2.0 of the plugin interface: where it is now, and in which words.
@@ -230,7 +233,9 @@ def _parameter_faults(kind: type[Task], name: str) -> Iterator[str]:
     positional = [p.name for p in expected if p.kind is not p.KEYWORD_ONLY]
     keywords = {p.name: None for p in expected if p.kind is p.KEYWORD_ONLY}
     try:
-        inspect.signature(getattr(kind, name)).bind(*positional, **keywords)
+        signature = inspect.signature(getattr(kind, name))
+        positional += [each for each in MAY_TAKE.get(name, ()) if each in signature.parameters]
+        signature.bind(*positional, **keywords)
     except TypeError:
         words = ", ".join([*positional[1:], *(f"{name}=..." for name in keywords)])
         yield f"has a method {name}() that does not take ({words}), as it is called"

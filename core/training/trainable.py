@@ -50,7 +50,9 @@ def trainable_parameters(network: Network, trainable: str | tuple[str, ...]) -> 
     """Select the parameters that a phase trains.
 
     A string selects stages, head and losses, without what was created frozen. A tuple selects exactly
-    what it names; of head and losses, what was created frozen stays so.
+    what it names; of head and losses, what was created frozen stays so. Names of stages, and
+    ``"backbone"``, stand for those of the backbones that the loss holds as well; ``"loss"`` for the rest
+    of it.
 
     Args:
         network: The network.
@@ -65,7 +67,8 @@ def trainable_parameters(network: Network, trainable: str | tuple[str, ...]) -> 
     fixed = created_frozen(network)
     if isinstance(trainable, str):
         chosen = trainable_stages(network.backbone.stages, trainable)
-        names = {name for name, _ in network.named_parameters() if not name.startswith("backbone.")}
+        inside = tuple(f"{prefix}." for prefix in network.backbones())
+        names = {name for name, _ in network.named_parameters() if not name.startswith(inside)}
         return frozenset(names.union(*(_of_stage(network, stage) for stage in chosen)) - fixed)
     selected = selected_parameters(network, trainable)
     return frozenset(n for n in selected if n.startswith("backbone.") or n not in fixed)
@@ -109,11 +112,11 @@ def apply_phase(network: Network, phase: Phase) -> None:
         parameter.requires_grad_(name in trained)
         if name not in trained:
             parameter.grad = None
-    backbone = network.backbone
-    held = [*_frozen_modules(backbone, trained), *_other_modules(network, trained)]
-    held += [m for m in _fixed_norms(network, phase, trained) if m not in held]
+    backbones = network.backbones().items()
+    frozen = [m for prefix, each in backbones for m in _frozen_modules(each, prefix, trained)]
+    held = [*frozen, *_other_modules(network, trained), *_fixed_norms(network, phase, trained)]
     network.trained = trained
-    network.held_in_eval = tuple(held)
+    network.held_in_eval = tuple(dict.fromkeys(held))
     network.train(network.training)
 
 
@@ -164,11 +167,11 @@ def created_frozen(network: Network) -> frozenset[str]:
 
 
 def _of_stage(network: Network, stage: str) -> frozenset[str]:
-    stage_of = network.backbone.info.stage_of
     return frozenset(
-        f"backbone.{name}"
-        for name, _ in network.backbone.named_parameters()
-        if stage_of[name] == stage
+        f"{prefix}.{name}"
+        for prefix, backbone in network.backbones().items()
+        for name, _ in backbone.named_parameters()
+        if backbone.info.stage_of[name] == stage
     )
 
 
@@ -178,8 +181,11 @@ def _selected(network: Network, part: str, asked: str) -> frozenset[str]:
         return _of_stage(network, part)
     if part in network.adapter_parameters:
         return network.adapter_parameters[part]
+    held = tuple(f"{prefix}." for prefix in network.backbones())
+    if part == "backbone":
+        return frozenset(name for name in names if name.startswith(held))
     if part == "loss":  # of the task and of transfer learning alike; many have no parameters
-        return frozenset(name for name in names if name.startswith(LOSSES))
+        return frozenset(n for n in names if n.startswith(LOSSES) and not n.startswith(held))
     if WILDCARDS.isdisjoint(part):
         found = frozenset(n for n in names if n == part or n.startswith(f"{part}."))
     else:
@@ -194,27 +200,27 @@ def _selected(network: Network, part: str, asked: str) -> frozenset[str]:
 
 def _rate_factors(network: Network, phase: Phase) -> Mapping[str, float]:
     """Return the factor on the learning rate of each parameter: layer decay times ``phase.rates``."""
-    stages, stage_of = network.backbone.stages, network.backbone.info.stage_of
     factors = {name: 1.0 for name, _ in network.named_parameters()}
-    for name in factors:
-        part, _, rest = name.partition(".")
-        if part == "backbone":
-            factors[name] = phase.layer_decay ** (len(stages) - stages.index(stage_of[rest]))
+    for prefix, backbone in network.backbones().items():
+        stages, stage_of = backbone.stages, backbone.info.stage_of
+        for name, _ in backbone.named_parameters():
+            depth = len(stages) - stages.index(stage_of[name])
+            factors[f"{prefix}.{name}"] = phase.layer_decay**depth
     for part, factor in phase.rates.items():
         for name in selected_parameters(network, (part,), "rates"):
             factors[name] *= factor
     return factors
 
 
-def _frozen_modules(backbone: Backbone, trained: Collection[str]) -> list[nn.Module]:
-    """List the modules of a backbone in which nothing trains.
+def _frozen_modules(backbone: Backbone, place: str, trained: Collection[str]) -> list[nn.Module]:
+    """List the modules of a backbone in which nothing trains; ``place`` is its name in the network.
 
     A module without parameters of its own (activation, dropout, pooling) goes with the parameters of
     its stage, and without any tensor with those that are defined before it, since definitions follow
     the data.
     """
     stage_of = backbone.info.stage_of
-    active = {stage_of[n] for n, _ in backbone.named_parameters() if f"backbone.{n}" in trained}
+    active = {stage_of[n] for n, _ in backbone.named_parameters() if f"{place}.{n}" in trained}
     frozen = backbone.stages[0] not in active
     leaves: dict[str, bool] = {}
     for prefix, module in backbone.named_modules():
@@ -222,7 +228,7 @@ def _frozen_modules(backbone: Backbone, trained: Collection[str]) -> list[nn.Mod
         buffers = [_joined(prefix, n) for n, _ in module.named_buffers(recurse=False)]
         known = [stage_of[n] for n in (*parameters, *buffers) if n in stage_of]
         if parameters:
-            frozen = not any(f"backbone.{n}" in trained for n in parameters)
+            frozen = not any(f"{place}.{n}" in trained for n in parameters)
         elif known:
             frozen = active.isdisjoint(known)
         if known or not any(True for _ in module.children()):
@@ -250,7 +256,9 @@ def _fixed_norms(network: Network, phase: Phase, trained: Collection[str]) -> It
     has an adapter itself follows its stage.
     """
     adapters_only = any(name.startswith("backbone.") for name in network.created_frozen)
-    for prefix, module in network.backbone.named_modules(prefix="backbone"):
+    backbones = network.backbones().items()
+    modules = (pair for prefix, each in backbones for pair in each.named_modules(prefix=prefix))
+    for prefix, module in modules:
         if isinstance(module, _BatchNorm) and not isinstance(module, Adapted):
             own = [f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)]
             trains = any(name in trained for name in own)

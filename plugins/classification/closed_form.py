@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.advice.ridge import Floats, fit_ridge
+from visiongraft.calibration import best_factor
 
 TEMPERATURES = np.logspace(0, 2, 41)
 
@@ -17,8 +18,7 @@ def linear_classifier(
 
     Ridge regression to class indicators gives scores; their factor is the one of 41 with the least
     cross-entropy of what each image is predicted by the fit to all others, so that probabilities are
-    as certain as predictions of new images deserve. The indicators are smoothed by a single count over all
-    classes in this step (after Platt, 1999): without it, N correct predictions would ask for certainty.
+    as certain as predictions of new images deserve.
 
     Args:
         features: Embeddings, float (N, D).
@@ -34,15 +34,6 @@ def linear_classifier(
         >>> (features @ weight.T + bias).argmax(axis=1).tolist()
         [0, 0, 1, 1]
     """
-    indicators = np.eye(classes)[labels]
-    fit = fit_ridge(features, indicators)
-    wanted = (len(labels) * indicators + 1 / classes) / (len(labels) + 1)
-
-    def cross_entropy(factor: float) -> float:
-        logits = factor * fit.left_out
-        top = logits.max(axis=1, keepdims=True)
-        totals = top[:, 0] + np.log(np.exp(logits - top).sum(axis=1))
-        return float((totals - (wanted * logits).sum(axis=1)).mean())
-
-    factor = min(TEMPERATURES, key=cross_entropy)
+    fit = fit_ridge(features, np.eye(classes)[labels])
+    factor = best_factor(fit.left_out, labels, TEMPERATURES)
     return factor * fit.weight, factor * fit.bias

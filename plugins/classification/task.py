@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -51,6 +52,7 @@ from visiongraft.plugins.classification.prediction import (
     MultiClassified,
     predictions,
 )
+from visiongraft.plugins.classification.tip_adapter import tip_adapter
 from visiongraft.plugins.classification.transforms import (
     AUGMENTATIONS,
     TrainTransform,
@@ -59,6 +61,7 @@ from visiongraft.plugins.classification.transforms import (
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
+from visiongraft.task_contract.text_head import TextHead
 
 HEAD_STARTS = ("closed_form", "random")
 THRESHOLD = 0.5  # of the probability from which a multi-label class is predicted
@@ -77,6 +80,11 @@ class Classification(Task):
             data: multi-label if any image has several labels or none.
         hidden: Width of a hidden layer in the head; 0 for a linear head.
         dropout: Dropout probability before the last layer, in [0, 1).
+        projection: Width of a linear layer before the head, such as that from images to the space of
+            texts; 0 for none.
+        normalize: Whether the input of the last layer is scaled to length 1, as where images are
+            compared with texts by cosines.
+        cached: Number of labeled images in the head, which ``model.tip_adapter`` sets.
         head_start: ``"closed_form"`` starts a linear head of a single-label model on a pretrained
             backbone from a linear classifier fitted to its features; ``"random"`` from small weights.
         label_smoothing: Fraction of each target that is spread over all classes, in [0, 1).
@@ -99,6 +107,9 @@ class Classification(Task):
     multi_label: bool | None = None
     hidden: int = 0
     dropout: float = 0.0
+    projection: int = 0
+    normalize: bool = False
+    cached: int = 0
     head_start: Literal["closed_form", "random"] = "closed_form"
     label_smoothing: float = 0.0
     class_weights: Literal["balanced"] | tuple[float, ...] | None = None
@@ -120,7 +131,10 @@ class Classification(Task):
         if not isinstance(self.multi_label, bool | None):
             raise OptionError(f"multi_label={self.multi_label!r} is not true, false or none")
         check_flag("flip", self.flip)
+        check_flag("normalize", self.normalize)
         check_integer("hidden", self.hidden, least=0)
+        check_integer("projection", self.projection, least=0)
+        check_integer("cached", self.cached, least=0)
         check_fraction("dropout", self.dropout)
         check_choice("head_start", self.head_start, HEAD_STARTS)
         check_fraction("label_smoothing", self.label_smoothing)
@@ -203,11 +217,18 @@ class Classification(Task):
     # ---- model ----
 
     def build_head(self, backbone: Backbone) -> nn.Module:
+        return self.build_classifier(backbone.info.embedding_dim)
+
+    def build_classifier(self, inputs: int) -> ClassificationHead:
+        """Create the head on embeddings of a dimension."""
         return ClassificationHead(
-            backbone.info.embedding_dim,
+            inputs,
             len(bound_class_names(self.class_names)),
             self.hidden,
             self.dropout,
+            self.projection,
+            self.normalize,
+            self.cached,
         )
 
     def class_rows(self, backbone: Backbone) -> Mapping[str, ClassRows | None] | None:
@@ -220,7 +241,8 @@ class Classification(Task):
     @property
     def starts_head(self) -> bool:
         """Whether the head is linear and each image has one class, unless options ask for a random start."""
-        return self.head_start == "closed_form" and not (self.multi_label or self.hidden)
+        layers = self.hidden or self.projection
+        return self.head_start == "closed_form" and not (self.multi_label or layers)
 
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
         """Start from a linear classifier in closed form."""
@@ -228,6 +250,9 @@ class Classification(Task):
             (features.pooled.cpu().numpy(), labels.cpu().numpy()) for features, labels in samples
         ]
         embeddings, labels = (np.concatenate(values) for values in zip(*pairs, strict=True))
+        if self.normalize:
+            lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+            embeddings = embeddings / np.maximum(lengths, 1e-12)
         count = len(bound_class_names(self.class_names))
         weight, bias = linear_classifier(embeddings, labels, count)
         if self.loss_weights:  # they multiply the odds of a class
@@ -235,6 +260,42 @@ class Classification(Task):
         assert isinstance(head, ClassificationHead)
         head.output.weight.copy_(torch.from_numpy(weight))
         head.output.bias.copy_(torch.from_numpy(bias))
+
+    def with_text_head(self, class_names: Sequence[str], text: TextHead) -> Classification:
+        if self.hidden:
+            raise OptionError(f"hidden={self.hidden} has no meaning if texts are the classifier")
+        if self.multi_label and not text.bias.any():
+            raise OptionError(
+                "multi_label=True needs an encoder that was trained to tell matching pairs of image and text "
+                "from others one by one, such as SigLIP's; the logits of this one are comparable only with "
+                "each other"
+            )
+        width = 0 if text.projection is None else len(text.projection)
+        return replace(
+            self,
+            class_names=tuple(class_names),
+            multi_label=bool(self.multi_label),
+            projection=width,
+            normalize=True,
+            cached=0,
+        )
+
+    def set_text_head(self, head: nn.Module, text: TextHead) -> None:
+        """Copy the vectors of texts into the last layer, and the projection of images into the first."""
+        assert isinstance(head, ClassificationHead)
+        head.output.weight.copy_(torch.from_numpy(text.weight))
+        head.output.bias.copy_(torch.from_numpy(text.bias))
+        if text.projection is not None:
+            assert isinstance(head.projection, nn.Linear)
+            offset = np.zeros(len(text.projection)) if text.offset is None else text.offset
+            head.projection.weight.copy_(torch.from_numpy(text.projection))
+            head.projection.bias.copy_(torch.from_numpy(offset))
+
+    def open_inputs(self) -> Mapping[str, str]:
+        """Return the last layer of a head that compares vectors, unless it holds images of its classes."""
+        if not self.normalize or self.cached:
+            return {}
+        return {"class_vectors": "output.weight", "class_biases": "output.bias"}
 
     def build_loss(self) -> nn.Module:
         loss = BinaryCrossEntropy if self.multi_label else CrossEntropy
@@ -268,12 +329,25 @@ class Classification(Task):
         probabilities = logits.softmax(dim=1)
         return {"probabilities": probabilities, "labels": probabilities.argmax(dim=1)}
 
+    def mistakes(self, decoded: Arrays, targets: Tensor) -> NDArray[np.float64]:
+        """Rate wrong images by how improbable their true classes are; right ones are 0."""
+        probabilities = np.asarray(decoded["probabilities"], np.float64)
+        true = targets.numpy()
+        if self.multi_label:
+            wrong = (decoded["labels"] != true).any(axis=1)
+            return np.where(wrong, np.abs(probabilities - true).max(axis=1), 0.0)
+        own = np.take_along_axis(probabilities, true[:, None], axis=1)[:, 0]
+        return np.where(decoded["labels"] != true, 1 - own, 0.0)
+
     def build_metrics(self) -> ClassificationMetrics:
         metrics = MultiLabelMetrics if self.multi_label else SingleLabelMetrics
         return metrics(bound_class_names(self.class_names))
 
     def predictions(self, decoded: Arrays) -> list[Classified | MultiClassified]:
         return predictions(decoded, self.metadata())
+
+    def model_methods(self) -> Mapping[str, Callable[..., Any]]:
+        return {"tip_adapter": tip_adapter}
 
     def metadata(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names), "multi_label": bool(self.multi_label)}

@@ -188,6 +188,15 @@ class Detection(Task):
         terms: dict[str, Tensor] = network.loss(network.head(features, *inputs), batch.targets)
         return terms
 
+    def validation_loss(
+        self, loss: nn.Module, outputs: Any, batch: Batch
+    ) -> dict[str, Tensor] | None:
+        """Compute the loss terms, unless the head needs the targets to sample regions."""
+        if HEADS[self.head].samples:
+            return None
+        terms: dict[str, Tensor] = loss(outputs, batch.targets)
+        return terms
+
     def class_logits(self, outputs: Any) -> None:
         """Return nothing: the classes of anchors and locations do not exclude each other."""
 

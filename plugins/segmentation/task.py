@@ -255,6 +255,15 @@ class Segmentation(Task):
         parts: dict[str, Tensor] = network.loss(outputs, targets)
         return parts
 
+    def validation_loss(
+        self, loss: nn.Module, outputs: dict[str, Tensor], batch: Batch
+    ) -> dict[str, Tensor]:
+        """Compute the losses at the size of the network's input, as in training."""
+        size = batch.images.shape[-2:]
+        targets = masks_at_input(batch.targets, (size[0], size[1]), "stretch", self._ignored)
+        parts: dict[str, Tensor] = loss(outputs, targets)
+        return parts
+
     def class_logits(self, outputs: dict[str, Tensor]) -> Tensor | None:
         """Return the logits of each pixel, (N, C, h, w), unless it can have several classes."""
         logits = outputs["logits"]

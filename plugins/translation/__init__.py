@@ -13,10 +13,11 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_tasks() -> list[type[Task]]:
-    """Return the task. PyTorch is imported here, because the deployed runtime does not need it."""
+    """Return the tasks. PyTorch is imported here, because the deployed runtime does not need it."""
     from visiongraft.plugins.translation.task import Translation
+    from visiongraft.plugins.translation.unpaired.task import UnpairedTranslation
 
-    return [Translation]
+    return [Translation, UnpairedTranslation]
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""The critic of pix2pix, which judges patches of an image beside its input."""
+"""The critic, which judges patches of an image, and the loss of pix2pix, where it sees its input as well."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
 from visiongraft.plugins.translation.loss import RegressionLoss
 
+COLORS = 3  # images that networks make are RGB
 CRITIC = "critic"  # name of its optimizer
 WIDTHS = (64, 128, 256, 512)  # of its layers: all but the last halve height and width
 MIN_SIDE = 24  # pixels; of smaller inputs no score is left
@@ -21,12 +22,15 @@ class PatchCritic(nn.Module):
 
     Instance normalization takes the place of batch normalization, with which it coincides for batches
     of one image as in the paper: scores then depend on no other image.
+
+    Args:
+        images: How many images it sees side by side.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, images: int) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = 6  # an image beside its input, both RGB
+        before = COLORS * images
         for i, width in enumerate(WIDTHS):
             last = width == WIDTHS[-1]
             layers.append(nn.Conv2d(before, width, 4, stride=1 if last else 2, padding=1))
@@ -36,18 +40,17 @@ class PatchCritic(nn.Module):
             before = width
         self.layers = nn.Sequential(*layers, nn.Conv2d(before, 1, 4, padding=1))
 
-    def forward(self, inputs: Tensor, images: Tensor) -> Tensor:
+    def forward(self, *images: Tensor) -> Tensor:
         """Score images.
 
         Args:
-            inputs: float (N, 3, height, width) in 0..1, what the images were made of.
-            images: float of the same shape in 0..1, made or real.
+            images: float (N, 3, height, width) in 0..1, made or real; of pix2pix first what they were
+                made of.
 
         Returns:
             float32 (N, 1, h, w), higher for real images.
         """
-        pair = torch.cat([inputs, images], dim=1)
-        scores: Tensor = self.layers(2 * pair - 1)
+        scores: Tensor = self.layers(2 * torch.cat(images, dim=1) - 1)
         return scores.float()
 
 
@@ -63,7 +66,7 @@ class Pix2PixLoss(nn.Module):
     def __init__(self, regression: RegressionLoss, kind: str, weight: float) -> None:
         super().__init__()
         self.regression, self.kind, self.weight = regression, kind, weight
-        self.critic = PatchCritic()
+        self.critic = PatchCritic(2)
 
     def forward(
         self, made: Tensor, wanted: Tensor, inside: Tensor, inputs: Tensor

@@ -11,9 +11,8 @@ from torch.nn import functional as F
 from visiongraft.backbone import BackboneInfo, Features
 from visiongraft.plugins.dense.decoders import DECODERS, blank_image
 from visiongraft.plugins.dense.pyramid import EncoderLevels
+from visiongraft.plugins.translation.critic import COLORS
 from visiongraft.preprocess import Preprocess
-
-COLORS = 3  # images that the network makes are RGB
 
 
 class ImageHead(nn.Module):

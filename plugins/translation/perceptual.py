@@ -12,7 +12,8 @@ from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
 from visiongraft.network import Network
 from visiongraft.plugins.losses.checks import check_strength
-from visiongraft.plugins.translation.head import COLORS, made_images, targets_at_input
+from visiongraft.plugins.translation.critic import COLORS
+from visiongraft.plugins.translation.head import made_images, targets_at_input
 from visiongraft.plugins.translation.task import Translation
 from visiongraft.preprocess import Preprocess
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
@@ -49,8 +50,8 @@ class Perceptual(TransferLoss):
     def set_up(self, network: Network) -> None:
         if not isinstance(network.task, Translation):
             raise OptionError(
-                f"transfer loss 'perceptual' compares images, and task {network.task.name!r} makes none; use "
-                "it with task 'translation'"
+                "transfer loss 'perceptual' compares images with their targets, which task "
+                f"{network.task.name!r} does not have; use it with task 'translation'"
             )
         channels = network.backbone.info.in_channels
         if channels != COLORS:

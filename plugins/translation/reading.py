@@ -1,4 +1,4 @@
-"""Find pairs of images: side by side in one file, or in two folders by name."""
+"""Find images of two kinds: as pairs side by side in one file or by name, or unpaired in two folders."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ _HINT = (
     "pass a folder of images that hold input and target side by side, or folders A and B with images "
     "of the same names"
 )
+_UNPAIRED_HINT = "pass a folder with folders A and B, or trainA and trainB, of images of two kinds"
 
 
 def read_pairs(data: Any, reverse: bool = False) -> dict[str, Samples]:
@@ -70,22 +71,55 @@ def read_folder(root: Path, reverse: bool = False) -> dict[str, Samples]:
     if not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise DataError(f"{printable(root)} {problem}; {_HINT}")
-    sides = _sides(root, "")
-    if sides is not None:
-        return _split(_paired(*sides, reverse))
-    splits = {}
-    for split, words in SPLIT_WORDS.items():
-        around = [_sides(folder, "") for folder in folders_named(root, words)]
-        joined = [_sides(root, word) for word in words]
-        found = [pair for pair in (*around, *joined) if pair is not None]
-        if found:
-            splits[split] = _paired(*found[0], reverse)
-    if splits:
-        return {split: _samples(pairs) for split, pairs in splits.items()}
-    inner = only_folder(root)
-    if inner is not None and not any(inner.name.lower() in words for words in SPLIT_WORDS.values()):
-        return read_folder(inner, reverse)
-    return _side_by_side(root, reverse)
+    found = _sides_of_splits(root)
+    if "" in found:
+        return _split(_paired(*found[""], reverse))
+    if found:
+        return {split: _samples(_paired(*sides, reverse)) for split, sides in found.items()}
+    inner = _inner(root)
+    return read_folder(inner, reverse) if inner is not None else _side_by_side(root, reverse)
+
+
+def find_unpaired(root: Path) -> dict[str, tuple[list[Path], list[Path]]]:
+    """Find images of two kinds in a folder, which need not have the same names.
+
+    Args:
+        root: Folders ``A`` and ``B``, with splits as for ``read_folder``.
+
+    Returns:
+        Files in ``A`` and files in ``B`` by ``"train"``, ``"validation"`` and ``"test"``, those that
+        there are.
+
+    Raises:
+        DataError: There are no such folders, or one has no images.
+    """
+    if not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise DataError(f"{printable(root)} {problem}; {_UNPAIRED_HINT}")
+    sides = _sides_of_splits(root)
+    if not sides:
+        inner = _inner(root)
+        if inner is None:
+            raise DataError(
+                f"{printable(root)} contains no folders A and B of images; {_UNPAIRED_HINT}"
+            )
+        return find_unpaired(inner)
+    found: dict[str, tuple[list[Path], list[Path]]] = {}
+    for split, folders in sides.items():
+        for side, folder in enumerate(folders):
+            paths = list_images(folder)
+            if not paths:
+                raise DataError(f"{printable(folder)} contains no images; {_UNPAIRED_HINT}")
+            for path in paths:
+                named = split or _split_of(path.relative_to(folder).as_posix())
+                found.setdefault(named, ([], []))[side].append(path)
+    for split, (first, second) in found.items():
+        if not first or not second:
+            lacking, other = ("A", "B") if not first else ("B", "A")
+            raise DataError(
+                f"{printable(root)} has images for {split} in folder {other}, but none in folder {lacking}"
+            )
+    return found
 
 
 def in_folders(root: Path) -> bool:
@@ -159,6 +193,28 @@ class SideBySide(Samples):
         return np.ascontiguousarray(half)
 
 
+def _sides_of_splits(root: Path) -> dict[str, tuple[Path, Path]]:
+    """Find the two folders of each split; those that are in no split by an empty name."""
+    sides = _sides(root, "")
+    if sides is not None:
+        return {"": sides}
+    found = {}
+    for split, words in SPLIT_WORDS.items():
+        around = [_sides(folder, "") for folder in folders_named(root, words)]
+        joined = [_sides(root, word) for word in words]
+        pairs = [pair for pair in (*around, *joined) if pair is not None]
+        if pairs:
+            found[split] = pairs[0]
+    return found
+
+
+def _inner(root: Path) -> Path | None:
+    """Return the folder of a folder that contains only another one, which is no split."""
+    inner = only_folder(root)
+    splits = {word for words in SPLIT_WORDS.values() for word in words}
+    return inner if inner is not None and inner.name.lower() not in splits else None
+
+
 Pairs = dict[str, tuple[Path, Path]]  # input and target by their common name
 
 
@@ -188,7 +244,8 @@ def _paired(first: Path, second: Path, reverse: bool) -> Pairs:
             if keys
         )
         raise DataError(
-            f"images have no counterpart of the same name in the other folder: {named}; add or remove them"
+            f"images have no counterpart of the same name in the other folder: {named}; add or remove "
+            "them, or use task 'unpaired_translation', which needs no pairs"
         )
     if not indexed[0].files:
         raise DataError(f"{printable(first)} contains no images")

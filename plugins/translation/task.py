@@ -16,78 +16,56 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.samples import EvaluationSplit, Splits
 from visiongraft.errors import OptionError
 from visiongraft.optimizers import OptimizerSpec
-from visiongraft.options import check_choice, check_flag, is_integer, is_number
+from visiongraft.options import check_choice, is_number
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
-from visiongraft.plugins.dense.pyramid import check_input_size
-from visiongraft.plugins.translation.critic import CRITIC, MIN_SIDE, Pix2PixLoss
+from visiongraft.plugins.translation.base import ImageToImage
+from visiongraft.plugins.translation.critic import CRITIC, Pix2PixLoss
 from visiongraft.plugins.translation.data import read_evaluation, read_splits
 from visiongraft.plugins.translation.example import write_example
 from visiongraft.plugins.translation.loss import REGRESSIONS, RegressionLoss
 from visiongraft.plugins.translation.metrics import ImageMetrics
-from visiongraft.plugins.translation.prediction import Translated, predictions
 from visiongraft.plugins.translation.reading import in_folders
 from visiongraft.plugins.translation.transforms import PairTransform
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, LossParts, Task, TaskExamples, Transform
+from visiongraft.task import Arrays, LossParts, TaskExamples, Transform
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
-    from visiongraft.network import InferenceGraph, Network
-
-DIRECTIONS = ("a_to_b", "b_to_a")
-MIN_CHANNELS = 8  # of a decoder
+    from visiongraft.network import Network
 
 
 @dataclass(frozen=True)
-class Translation(Task):
+class Translation(ImageToImage):
     """Make an image of the same size of every image, as pairs of images show.
 
     Denoising, colorization, super-resolution and outlines differ in their data only. The headline
     metric is the structural similarity of images and targets.
 
     Attributes:
-        direction: ``"a_to_b"``: the first image of a pair is the input; ``"b_to_a"``: the second.
+        direction: See ``ImageToImage``, as for all that are not listed here.
         loss: ``"l1"``, ``"l2"`` or ``"charbonnier"``, a smooth L1.
         adversarial_loss: ``"non_saturating"``, ``"hinge"`` or ``"least_squares"``, for a critic that is
             trained against the network as in pix2pix (Isola et al., 2017); ``None`` for none.
         adversarial_weight: Weight of what the critic says, beside ``loss`` of weight 1.
-        residual: Whether the network computes a change of its input, which suits restoration: an
-            untrained network then already returns nearly the input.
-        channels: Width of the decoder; 0 for its default.
-        augment: ``"none"``, or ``"light"``: zoom and flip of both images alike.
-        flip: Whether augmentation flips images horizontally.
     """
 
     name: ClassVar[str] = "translation"
-    splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "ssim"
     bounds: ClassVar[tuple[float, float] | None] = (-1.0, 1.0)
-    resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
-    full_resolution_outputs: ClassVar[tuple[str, ...]] = ("image",)
 
-    direction: Literal["a_to_b", "b_to_a"] = "a_to_b"
     loss: Literal["l1", "l2", "charbonnier"] = "l1"
     adversarial_loss: Literal["non_saturating", "hinge", "least_squares"] | None = None
     adversarial_weight: float = 0.01
-    residual: bool = False
-    channels: int = 0
-    augment: Literal["none", "light"] = "light"
-    flip: bool = True
 
     def __post_init__(self) -> None:
-        check_choice("direction", self.direction, DIRECTIONS)
+        super().__post_init__()
         check_choice("loss", self.loss, tuple(REGRESSIONS))
-        check_choice("augment", self.augment, ("none", "light"))
         if self.adversarial_loss is not None:
             check_choice("adversarial_loss", self.adversarial_loss, tuple(ADVERSARIAL_LOSSES))
         if not is_number(self.adversarial_weight) or self.adversarial_weight <= 0:
             raise OptionError(
                 f"adversarial_weight={self.adversarial_weight!r} is not a positive number"
             )
-        check_flag("residual", self.residual)
-        check_flag("flip", self.flip)
-        if not is_integer(self.channels, least=0) or 0 < self.channels < MIN_CHANNELS:
-            raise OptionError(f"channels={self.channels!r} is neither 0 nor a width of 8 or more")
 
     @property
     def adversarial(self) -> bool:  # type: ignore[override]
@@ -126,16 +104,8 @@ class Translation(Task):
     # ---- model ----
 
     def build_head(self, backbone: Backbone) -> nn.Module:
-        # The decoders' library takes seconds to import, and listing tasks does not need it.
-        from visiongraft.plugins.translation.head import ImageHead
-
-        check_input_size(backbone, self.name)
         self._check_channels(backbone.info.in_channels)
-        if self.adversarial and min(backbone.info.preprocess.size) < MIN_SIDE:
-            raise OptionError(
-                f"size={backbone.info.preprocess.size}: a critic needs images of {MIN_SIDE} pixels or more"
-            )
-        return ImageHead(backbone.info, self.channels)
+        return super().build_head(backbone)
 
     def build_loss(self) -> nn.Module:
         regression = RegressionLoss(self.loss)
@@ -171,34 +141,10 @@ class Translation(Task):
         parts = compute(made, wanted, inside, inputs)
         return parts
 
-    def inference_step(
-        self, network: Network | InferenceGraph, images: Tensor
-    ) -> dict[str, Tensor]:
-        """Make images, float (N, 3, height, width), of preprocessed ones."""
-        from visiongraft.plugins.translation.head import made_images
-
-        values = network.head(network.backbone(images))["image"]
-        return {"image": made_images(values, images, network.preprocess, self.residual)}
-
     # ---- results ----
-
-    def decode(self, outputs: dict[str, Tensor], sizes: Tensor) -> Decoded:
-        """Clip images to the range of values.
-
-        Args:
-            outputs: ``image``, float (N, 3, H, W).
-            sizes: Not used.
-
-        Returns:
-            ``image``, float32 (N, 3, H, W) in 0..1.
-        """
-        return {"image": outputs["image"].float().clamp(0.0, 1.0)}
 
     def build_metrics(self) -> ImageMetrics:
         return ImageMetrics()
-
-    def predictions(self, decoded: Arrays) -> list[Translated]:
-        return predictions(decoded, {})
 
     def examples(self) -> TaskExamples:
         return TaskExamples(partial(write_example, reverse=self._reverse), _ideal)
@@ -211,10 +157,6 @@ class Translation(Task):
                 f"{option}={getattr(self, option)!r} takes images of 1 or 3 channels, not {channels}, since what "
                 "is made is RGB"
             )
-
-    @property
-    def _reverse(self) -> bool:
-        return self.direction == "b_to_a"
 
 
 def _ideal(targets: Sequence[Tensor]) -> Arrays:

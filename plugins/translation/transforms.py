@@ -1,4 +1,4 @@
-"""Augmentation of training images together with the images that they become."""
+"""Augmentation of training images and of their targets, together or each by itself."""
 
 from __future__ import annotations
 
@@ -41,11 +41,45 @@ class PairTransform:
         """
         pixels = image.as_subclass(Tensor)
         both = torch.cat([pixels, torch.as_tensor(target).permute(2, 0, 1)])
-        given = (both.shape[-2], both.shape[-1])
-        shown, zoom = (given, ZOOM) if self.whole else (self.size, (1.0, 1.0))
-        region = random_region(given, shown, zoom, aspect=1.0)
-        both = tv.resize(crop(both, region, 0.0), list(self.size), antialias=True)
-        if self.flip and float(torch.rand(())) < 0.5:
-            both = both.flip(-1)
+        both = _changed(both, self.size, self.flip, self.whole)
         count = pixels.shape[0]
         return both[:count].contiguous(), both[count:].permute(1, 2, 0).contiguous()
+
+
+class UnpairedTransform:
+    """Zoom into a random region of an image and of one of its targets, each by itself, and flip them.
+
+    Args:
+        size: Height and width to produce, in pixels.
+        flip: Flip half of the images horizontally.
+    """
+
+    def __init__(self, size: tuple[int, int], flip: bool) -> None:
+        self.size, self.flip = size, flip
+
+    def __call__(self, image: Any, targets: Any) -> tuple[Tensor, tuple[Tensor]]:
+        """Augment an image, and one of its targets.
+
+        Args:
+            image: ``tv_tensors.Image``, uint8 (C, H, W).
+            targets: Images, uint8 (H, W, 3), at least one.
+
+        Returns:
+            The image, uint8 (C, height, width), and a target, uint8 (height, width, 3), as a tuple.
+        """
+        chosen = targets[int(torch.randint(len(targets), ()))]
+        target = torch.as_tensor(chosen).permute(2, 0, 1)
+        one, other = (
+            _changed(pixels, self.size, self.flip, whole=True)
+            for pixels in (image.as_subclass(Tensor), target)
+        )
+        return one.contiguous(), (other.permute(1, 2, 0).contiguous(),)
+
+
+def _changed(pixels: Tensor, size: tuple[int, int], flip: bool, whole: bool) -> Tensor:
+    """Zoom into a random region of images (C, H, W), and flip half of them; see ``PairTransform``."""
+    given = (pixels.shape[-2], pixels.shape[-1])
+    shown, zoom = (given, ZOOM) if whole else (size, (1.0, 1.0))
+    region = random_region(given, shown, zoom, aspect=1.0)
+    changed: Tensor = tv.resize(crop(pixels, region, 0.0), list(size), antialias=True)
+    return changed.flip(-1) if flip and float(torch.rand(())) < 0.5 else changed

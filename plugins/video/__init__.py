@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from visiongraft.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from visiongraft.adapters import Adapter
     from visiongraft.task import Task
 
 
@@ -16,3 +17,11 @@ def register_tasks() -> list[type[Task]]:
     from visiongraft.plugins.video.task import Video
 
     return [Video]
+
+
+@hookimpl
+def register_adapters() -> list[type[Adapter]]:
+    """Return what lets backbones for images see neighboring frames."""
+    from visiongraft.plugins.video.shift import TSM
+
+    return [TSM]

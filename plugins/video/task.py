@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -17,14 +17,19 @@ from visiongraft.errors import OptionError
 from visiongraft.inputs import Clips
 from visiongraft.options import bound_class_names, check_choice
 from visiongraft.plugins.classification.data import evaluated, make_splits
-from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.plugins.classification.task import Classification
 from visiongraft.plugins.video.example import make_dataset
 from visiongraft.plugins.video.head import TEMPORAL, VideoHead, mean_of
 from visiongraft.plugins.video.reading import read_dataset, with_groups_held_out
+from visiongraft.plugins.video.shift import TSM
 from visiongraft.plugins.video.transforms import ClipTransform
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import TaskExamples, Transform
+from visiongraft.task import LossParts, TaskExamples, Transform
+from visiongraft.task_contract.text_head import TextHead
+
+if TYPE_CHECKING:
+    from visiongraft.data.batch import Batch
+    from visiongraft.network import InferenceGraph, Network
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,14 @@ class Video(Classification):
         mixed, targets = super().mix(images.flatten(1, 2), targets)  # all frames of a clip alike
         return mixed.unflatten(1, images.shape[1:3]), targets
 
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
+        self._check_shift(network.backbone)
+        return super().training_step(network, batch)
+
+    def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:
+        self._check_shift(network.backbone)
+        return super().inference_step(network, images)
+
     # ---- model ----
 
     def build_head(self, backbone: Backbone) -> nn.Module:
@@ -97,15 +110,33 @@ class Video(Classification):
                 f"{backbone.info.name} takes a whole clip; clips={self.clips} needs a backbone for images"
             )
         dim = backbone.info.embedding_dim
-        classes = len(bound_class_names(self.class_names))
-        classifier = ClassificationHead(dim, classes, self.hidden, self.dropout)
-        return VideoHead(TEMPORAL[self.temporal](dim, self.frames), classifier, self.frames)
+        temporal = TEMPORAL[self.temporal](dim, self.frames)
+        return VideoHead(temporal, self.build_classifier(dim), self.frames)
 
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
         """Start from a linear classifier of the means over frames, as which all ways of joining start."""
         assert isinstance(head, VideoHead)
         means = ((Features((), mean_of(features.pooled)), labels) for features, labels in samples)
         super().start_head(head.classifier, means)
+
+    def set_text_head(self, head: nn.Module, text: TextHead) -> None:
+        """Compare the mean over frames with texts, as which all ways of joining start."""
+        assert isinstance(head, VideoHead)
+        super().set_text_head(head.classifier, text)
+
+    def open_inputs(self) -> Mapping[str, str]:
+        return {name: f"classifier.{tensor}" for name, tensor in super().open_inputs().items()}
+
+    def _check_shift(self, backbone: Backbone) -> None:
+        """Refuse a temporal shift from one clip of a video into the next."""
+        for choice in backbone.adapters:
+            if isinstance(choice.adapter, TSM):
+                frames = choice.adapter.frames
+                if frames != self.frames and (frames is not None or self.clips > 1):
+                    raise OptionError(
+                        f"adapter 'tsm' has frames={frames}, but clips have {self.frames}; pass "
+                        f"tsm(frames={self.frames})"
+                    )
 
     def examples(self) -> TaskExamples:
         make = partial(make_dataset, class_names=self.class_names, inputs=self.inputs)

@@ -85,6 +85,8 @@ def targets_keep_their_meaning(trial: TaskTrial) -> None:
         raise NotTried(
             f"{trial.task.inputs.name} are drawn, so that targets belong to none of them"
         )
+    if trial.task.targets_in_common:
+        raise NotTried("targets are of all images together")
     for task, when in ((example.task, "bound task"), (_reloaded(example.task), "reloaded task")):
         read: dict[str, list[Any]] = {}
         for name, target in named_targets(read_evaluation(task, example.data).samples):

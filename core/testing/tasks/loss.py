@@ -104,10 +104,11 @@ def learned_tensors_are_registered(trial: TaskTrial) -> None:
     )
     with trying("to compute the gradient of the loss") as computing:
         total.backward()
+    backbones = tuple(f"{prefix}." for prefix in network.backbones())  # parts may be left unused
     idle = [
-        f"{part}.{name}"
-        for part in ("head", "loss")
-        for name, p in getattr(network, part).named_parameters()
+        name
+        for name, p in network.named_parameters()
+        if name.startswith(("head.", "loss.")) and not name.startswith(backbones)
         if p.requires_grad and p.grad is None
     ]
     expected = "a gradient for every parameter of head and loss"

@@ -16,7 +16,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.testing import ADAPTER_CHECKS, AdapterTrial, CheckError, check_adapter
 
-BUILT_IN = ["bitfit", "bottleneck", "dora", "ia3", "lora", "norm", "stoch_norm"]
+BUILT_IN = ["bitfit", "bottleneck", "dora", "ia3", "lora", "norm", "stoch_norm", "tsm"]
 QUICK = [check for check in ADAPTER_CHECKS if "output" in check.name or "again" in check.name]
 
 

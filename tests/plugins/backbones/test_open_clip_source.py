@@ -55,6 +55,7 @@ def test_the_embedding_is_that_of_open_clip(name: str, folder: Path, check_featu
     assert (info.preprocess.mean, info.preprocess.resize) == ((0.4, 0.5, 0.6), "stretch")
     assert info.preprocess.interpolation == "bicubic"
     assert info.provenance["weights"] == "local-dir:tiny"
+    assert info.name == "open_clip/local-dir:tiny"  # no path, which would reveal a disk
 
 
 def test_each_layer_is_a_stage(name: str, check_stages: Check) -> None:

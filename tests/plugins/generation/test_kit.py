@@ -59,5 +59,5 @@ def test_a_generator_that_ignores_its_latents_is_caught() -> None:
         Deaf("vae", latents=4, generator="mlp", features_size=32), backbone="generation/mlp_relu"
     )
     overfit = next(c for c in LEARNING_CHECKS if c.name == "a_few_images_are_overfit")
-    with pytest.raises(Fault, match="results that depend on what was drawn"):
+    with pytest.raises(Fault, match="results that depend on the latents"):
         overfit.run(trial)

@@ -59,7 +59,7 @@ def test_each_optimizer_has_its_own_loss(network: Network, optimizer: str, parts
 
 def test_scores_are_of_patches_and_depend_on_no_other_image() -> None:
     torch.manual_seed(0)
-    critic = PatchCritic()
+    critic = PatchCritic(2)
     images = torch.rand(3, 3, 64, 48)
     scores = critic(images, images.flip(1))
     assert scores.shape == (3, 1, 6, 4)
@@ -73,7 +73,7 @@ def test_scores_are_of_patches_and_depend_on_no_other_image() -> None:
 @pytest.mark.parametrize("kind", ADVERSARIAL_LOSSES)
 def test_a_critic_learns_to_tell_images_from_noise(kind: str) -> None:
     torch.manual_seed(0)
-    critic, loss = PatchCritic(), ADVERSARIAL_LOSSES[kind]
+    critic, loss = PatchCritic(2), ADVERSARIAL_LOSSES[kind]
     optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
     real, noise = torch.full((2, 3, 32, 32), 0.5), torch.rand(2, 3, 32, 32)
     for _ in range(5):
@@ -144,7 +144,7 @@ def test_what_is_kept_has_no_critic(tmp_path: Path, settings: dict[str, Any]) ->
     )
     model.save(tmp_path / "model")
     size = sum(path.stat().st_size for path in (tmp_path / "model").glob("*.safetensors"))
-    critic = sum(parameter.numel() for parameter in PatchCritic().parameters())
+    critic = sum(parameter.numel() for parameter in PatchCritic(2).parameters())
     assert size < critic
     (made,) = visiongraft.load(tmp_path / "model").predict([np.zeros((20, 24, 3), np.uint8)])
     assert made.image.shape == (20, 24, 3)

@@ -75,7 +75,7 @@ def test_the_critic_has_no_perceptual_loss() -> None:
 
 
 def test_tasks_and_backbones_without_color_images_are_refused() -> None:
-    with pytest.raises(OptionError, match="task 'classification' makes none; use it with task"):
+    with pytest.raises(OptionError, match="task 'classification' does not have; use it with"):
         network(Classification(class_names=("a", "b")))
     with pytest.raises(OptionError, match="takes RGB images, not 1 channels"):
         network(Translation(channels=8), in_channels=1)

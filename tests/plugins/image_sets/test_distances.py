@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from visiongraft.plugins.generation.distances import (
+from visiongraft.plugins.image_sets.distances import (
     frechet_distance,
     kernel_distance,
     precision_and_recall,

@@ -1,0 +1,1 @@
+"""Classifiers that recognize classes by texts about them."""

@@ -1,0 +1,1 @@
+"""Translation without pairs: images of one kind become images of another (CycleGAN)."""
