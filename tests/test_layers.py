@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
     ("saving.files",),
-    ("caching.images", "data.batch", "saving.classes", "saving.tensors"),
+    ("caching.images", "class_file", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
         "system",

@@ -79,6 +79,7 @@ for command in (
     averaging.soup,
     averaging.wise_ft,
     text.zero_shot,
+    text.write_classes,
     comparing.compare,
     reports.report,
     training.demo,

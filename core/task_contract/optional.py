@@ -265,6 +265,15 @@ class OptionalMethods:
         """
         raise NotImplementedError
 
+    def open_inputs(self) -> Mapping[str, str]:
+        """Return which tensors of the head an exported file may take as inputs, to exchange its classes.
+
+        Returns:
+            Names in the head's ``state_dict()``, each of a tensor whose first dimension is the classes, by
+            name of the input; none by default.
+        """
+        return {}
+
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         """Return further methods of this task's models.
 

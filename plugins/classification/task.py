@@ -291,6 +291,12 @@ class Classification(Task):
             head.projection.weight.copy_(torch.from_numpy(text.projection))
             head.projection.bias.copy_(torch.from_numpy(offset))
 
+    def open_inputs(self) -> Mapping[str, str]:
+        """Return the last layer of a head that compares vectors, unless it holds images of its classes."""
+        if not self.normalize or self.cached:
+            return {}
+        return {"class_vectors": "output.weight", "class_biases": "output.bias"}
+
     def build_loss(self) -> nn.Module:
         loss = BinaryCrossEntropy if self.multi_label else CrossEntropy
         return loss(self.label_smoothing, self.loss_weights)
