@@ -5,9 +5,9 @@
 FOLDER contains hymenoptera/ and cifar10_small/, each with train/CLASS/ and val/CLASS/; FILE contains
 torchvision's published weights of mobilenet_v2, which is skipped without it. Each cell trains on a
 seeded fraction of the labels of each class and measures the accuracy of the last epoch on val/: no
-epoch is chosen by it. All heads start at random, as in the papers. Finished cells are appended to the results and are not trained again, so that the
-table can be made in several sittings; --limit N trains at most N cells. Afterwards it prints the
-table of all finished cells: mean and standard error over seeds, in percent.
+epoch is chosen by it. All heads start at random, as in the papers. Finished cells are appended to the
+results and are not trained again, so that the table can be made in several sittings; --limit N trains at
+most N cells. Afterwards it prints the tables of all finished cells in percent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,16 @@ from small_sets import draw, link_subset
 import visiongraft
 from visiongraft.registry.manager import plugins
 
+VANILLA = "vanilla"
 METHODS: dict[str, dict[str, Any]] = {
-    "vanilla": {},
+    VANILLA: {},
     "l2_sp": {"transfer_loss": "l2_sp", "weight_decay": 0.0},
     "delta": {"transfer_loss": "delta"},
     "bss": {"transfer_loss": "bss"},
     "stoch_norm": {"adapters": ["stoch_norm"]},
     "lwf": {"transfer_loss": "lwf"},
     "co_tuning": {"transfer_loss": "co_tuning"},
+    "co_tuning(strength=0.3)": {"transfer_loss": "co_tuning(strength=0.3)"},
     "bi_tuning": {"transfer_loss": "bi_tuning"},
 }
 BACKBONES = {
@@ -120,18 +122,35 @@ def cells(given: argparse.Namespace) -> Iterator[Cell]:
 
 
 def table(found: dict[Cell, dict[str, Any]], percents: Sequence[int]) -> str:
-    """Return mean and standard error over seeds, one table for each dataset and backbone."""
+    """Return Markdown: a table for each dataset and backbone, with means and errors over seeds.
+
+    The last column is the gain over the training without a method, from pairs of cells that differ in the
+    method alone.
+    """
     lines = []
     for data, backbone in dict.fromkeys((c.data, c.backbone) for c in found):
-        own = {c: r for c, r in found.items() if (c.data, c.backbone) == (data, backbone)}
-        lines += ["", f"{data}, {backbone}", f"{'':24}" + "".join(f"{p:>13} %" for p in percents)]
+        own = {
+            c: 100 * r["accuracy"]
+            for c, r in found.items()
+            if (c.data, c.backbone) == (data, backbone)
+        }
+        titles = [f"{data}, {backbone}", *(f"{percent} %" for percent in percents), "gain"]
+        lines += ["", _row(titles), _row(["---"] * len(titles))]
         for method in dict.fromkeys(c.method for c in own):
-            row = f"{method:24}"
-            for percent in percents:
-                of_cell = (r for c, r in own.items() if (c.method, c.percent) == (method, percent))
-                row += f"{mean_and_error([100 * r['accuracy'] for r in of_cell]):>15}"
-            lines.append(row)
+            values = {c: value for c, value in own.items() if c.method == method}
+            means = [
+                mean_and_error([value for c, value in values.items() if c.percent == percent])
+                for percent in percents
+            ]
+            plain = {c: own.get(replace(c, method=VANILLA)) for c in values}
+            gains = [value - plain[c] for c, value in values.items() if plain[c] is not None]
+            gain = "" if method == VANILLA else mean_and_error(gains)
+            lines.append(_row([f"`{method}`", *means, gain]))
     return "\n".join(lines)
+
+
+def _row(values: Sequence[str]) -> str:
+    return f"| {' | '.join(values)} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

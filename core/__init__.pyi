@@ -47,8 +47,12 @@ from visiongraft.network import Network as Network
 from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
+from visiongraft.preparation.assembling import assemble as assemble
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.privacy import Privacy as Privacy
+from visiongraft.reporting.contract import ReportedRun as ReportedRun
+from visiongraft.reporting.contract import ReportSection as ReportSection
+from visiongraft.reporting.writing import report as report
 from visiongraft.schedules import Phase as Phase
 from visiongraft.schedules import Schedule as Schedule
 from visiongraft.schedules import schedule as schedule
@@ -56,6 +60,7 @@ from visiongraft.scorers import Scorer as Scorer
 from visiongraft.scorers import ScorerInput as ScorerInput
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
+from visiongraft.text.classes import save_classes as save_classes
 from visiongraft.text.zero_shot import zero_shot as zero_shot
 from visiongraft.text_encoders import Pairing as Pairing
 from visiongraft.text_encoders import TextEncoder as TextEncoder

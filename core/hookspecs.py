@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from visiongraft.exporter import Exporter
     from visiongraft.model import TransferModel
     from visiongraft.optimizers import OptimizerFactory
+    from visiongraft.reporting.contract import ReportSection
     from visiongraft.schedules import Phase, Schedule
     from visiongraft.scorers import Scorer
     from visiongraft.task import Task
@@ -244,6 +245,21 @@ class RegistrationHooks:
                 @hookimpl
                 def register_callbacks():
                     return [Bell]
+        """
+
+    @hookspec
+    def register_report_sections(self) -> Iterable[type[ReportSection]]:  # type: ignore[empty-body]
+        """Provide sections of the report of a run.
+
+        Returns:
+            Subclasses of ``ReportSection``, each of which every report has unless it is empty.
+
+        Example:
+            ::
+
+                @hookimpl
+                def register_report_sections():
+                    return [Weather]
         """
 
 

@@ -94,11 +94,15 @@ class Network(nn.Module):
         Returns:
             The task's decoded outputs.
         """
+        return self.task.decode(self.outputs(images, sizes), sizes)
+
+    def outputs(self, images: Tensor, sizes: Tensor) -> Any:
+        """Compute what ``Task.decode`` receives; see ``decode``."""
         size = self.preprocess.config.size
         if self.task.full_resolution_outputs and len(sizes):
             size = tuple(sizes[0].tolist())
             assert bool((sizes == sizes[0]).all()), "images of several sizes"
-        return self.task.decode(restored(self, images, *size), sizes)
+        return restored(self, images, *size)
 
     @property
     def one_size(self) -> bool:
@@ -198,6 +202,10 @@ class InferenceGraph(nn.Module):
     def inputs(self, raw: Tensor) -> dict[str, Tensor]:
         """Return the inputs by name, in order, for a raw batch."""
         return {self.preprocess.inputs.name: raw}
+
+    def further_axes(self) -> tuple[Any, ...]:
+        """Return the axes of any size of the inputs after the first, as ``Inputs.axes`` does."""
+        return ()
 
 
 def restored(network: Network | InferenceGraph, images: Tensor, height: int, width: int) -> Any:

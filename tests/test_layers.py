@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
     ("saving.files",),
-    ("caching.images", "data.batch", "saving.classes", "saving.tensors"),
+    ("caching.images", "class_file", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
         "system",
@@ -40,6 +40,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "caching.folding",
         "training.selection.criteria",
     ),
+    ("pages",),
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs", "privacy"),
     ("registry",),
@@ -47,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "task_contract.class_rows",
         "task_contract.functions",
+        "task_contract.published",
         "task_contract.support",
         "task_contract.text_head",
     ),
@@ -82,12 +84,14 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
+    ("preparation.assembling",),
     ("preparation.starting",),
     ("averaging",),
     ("comparing",),
     ("preparation",),
     ("tuning",),
     ("advice",),
+    ("reporting",),
     ("text",),
     ("fitting",),
     # The public face: it names what users meet.
@@ -113,6 +117,7 @@ CONTRACTS = (
     "model",  # TransferModel, which exporters and callbacks are given
     "network",  # Network, which tasks are given
     "optimizers",  # OptimizerFactory, OptimizerSpec
+    "reporting.contract",  # ReportSection
     "schedules",  # Schedule, Phase
     "scorers",  # Scorer
     "task",  # Task

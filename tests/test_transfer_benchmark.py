@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ def test_finished_cells_are_kept_and_make_the_table(
     benchmark.main([*words, "--seeds", "0", "1"])
     assert (tmp_path / "results.jsonl").read_text() == before
     table = capsys.readouterr().out
-    assert "tiny, simple_cnn" in table and "±" in table
+    assert "| tiny, simple_cnn | 50 % | gain |" in table
+    assert re.search(r"^\| `bss` \| \S+ ± \S+ \| \S+ ± \S+ \|$", table, re.MULTILINE)
 
 
 def test_labels_are_a_seeded_fraction_of_each_class(benchmark: Any, tmp_path: Path) -> None:

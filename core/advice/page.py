@@ -2,87 +2,95 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from visiongraft.advice.curves import LearningCurve
-from visiongraft.errors import OptionError
+from visiongraft.pages.figures import draw_lines, new_figure
+from visiongraft.pages.parts import Figure, Lines, Part, Section, Table, Text
+from visiongraft.pages.writing import render_page
 
-WIDTH, HEIGHT, MARGIN = 520, 220, 40  # pixels of the drawing of a curve
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A learning curve in pixels.
-
-    Attributes:
-        points: x, y, number of images and accuracy of each measured point.
-        expected: The same of the extrapolation.
-        low: y of the lower end of its interval.
-        high: y of the upper end.
-    """
-
-    points: tuple[tuple[float, float, int, float], ...]
-    expected: tuple[float, float, int, float]
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, curve: LearningCurve) -> Drawing:
-        """Draw a curve: images on a logarithmic axis, accuracies from the lowest one to 1."""
-        floor = max(0.0, min(*curve.accuracies, curve.low) - 0.02)
-        widest = math.log(curve.expected_images / curve.images[0])
-
-        def point(images: int, accuracy: float) -> tuple[float, float, int, float]:
-            right = math.log(images / curve.images[0]) / widest
-            up = (accuracy - floor) / (1 - floor)
-            x = MARGIN + right * (WIDTH - 2 * MARGIN)
-            return (
-                round(x, 1),
-                round(HEIGHT - MARGIN - up * (HEIGHT - 2 * MARGIN), 1),
-                images,
-                accuracy,
-            )
-
-        measured = zip(curve.images, curve.accuracies, strict=True)
-        return cls(
-            tuple(point(images, accuracy) for images, accuracy in measured),
-            point(curve.expected_images, curve.expected),
-            point(curve.expected_images, curve.low)[1],
-            point(curve.expected_images, curve.high)[1],
-        )
+if TYPE_CHECKING:
+    from visiongraft.advice.evidence import Evidence
+    from visiongraft.advice.report import Advice
 
 
-def render(**values: Any) -> str:
-    """Fill in the page; every value is escaped.
+def advice_page(advice: Advice) -> str:
+    """Return advice as a page of HTML; everything from data is escaped."""
+    found = (
+        ("advice", "In short", _summary(advice)),
+        ("backbones", "Backbones", _backbones(advice)),
+        ("trials", "Evidence trainings", _trials(advice.evidence)),
+        ("curve", "Learning curve of a linear probe", _curve(advice.curve)),
+        ("costs", "Time on this machine", _lines(map(str, advice.costs))),
+        ("findings", "Look at", _lines(_remarks(advice))),
+    )
+    sections = [Section(name, title, made) for name, title, p in found if (made := list(p))]
+    classes = "" if advice.classes is None else f", {advice.classes} classes"
+    return render_page(
+        "Advice before training",
+        sections,
+        [f"Task {advice.task}; {advice.images} of {advice.available} training images{classes}."],
+    )
+
+
+def draw_learning_curve(curve: LearningCurve) -> Any:
+    """Draw accuracy over the number of images, with the interval of the extrapolation.
 
     Args:
-        values: What the template ``page.html`` names.
+        curve: The curve.
 
     Returns:
-        HTML.
+        The figure.
     """
-    environment = Environment(
-        loader=PackageLoader("visiongraft.advice", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(width=WIDTH, height=HEIGHT, **values)
+    axes = new_figure("training images", "accuracy", x_axis_type="log")
+    ends = [curve.images[-1], curve.expected_images]
+    lines = {
+        "measured": (list(curve.images), list(curve.accuracies)),
+        "extrapolated": (ends, [curve.accuracies[-1], curve.expected]),
+        "interval": ([curve.expected_images] * 2, [curve.low, curve.high]),
+    }
+    draw_lines(axes, lines)
+    return axes
 
 
-def check_page(path: str | Path) -> Path:
-    """Return the path of a page.
+def _summary(advice: Advice) -> Iterator[Part]:
+    if advice.evidence is not None and advice.evidence.recommendation is not None:
+        yield Text(str(advice.evidence.recommendation), strong=True)
+    yield Lines(advice.statements)
 
-    Raises:
-        OptionError: Its suffix is not that of HTML, or it is a folder.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in (".html", ".htm") or path.is_dir():
-        raise OptionError(f"html={path} is not a path of a file with the suffix .html")
-    return path
+
+def _backbones(advice: Advice) -> Iterator[Part]:
+    columns, rows = advice.table()
+    if rows:
+        caption = "Intervals of 95 %; *: cannot be distinguished from the best"
+        yield Table(columns, rows, caption)
+
+
+def _trials(evidence: Evidence | None) -> Iterator[Part]:
+    if evidence is None or not evidence.trials:
+        return
+    rows = [
+        (t.what, t.schedule, t.epochs, t.accuracy.value, t.accuracy.low, t.accuracy.high)
+        for t in evidence.trials
+    ]
+    yield Table(["trained", "schedule", "epochs", "accuracy", "from", "to"], rows)
+
+
+def _curve(curve: LearningCurve | None) -> Iterator[Part]:
+    if curve is not None:
+        caption = "The last point is extrapolated, with its interval of 95 %"
+        yield Figure(draw_learning_curve(curve), caption)
+
+
+def _lines(lines: Iterator[str]) -> Iterator[Part]:
+    found = list(lines)
+    if found:
+        yield Lines(found)
+
+
+def _remarks(advice: Advice) -> Iterator[str]:
+    for name, reason in advice.left_out.items():
+        yield f"left out {name}: {reason}"
+    yield from advice.warnings
+    yield from map(str, advice.findings)

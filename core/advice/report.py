@@ -9,7 +9,7 @@ from visiongraft.advice.costs import ScheduleCost
 from visiongraft.advice.curves import LearningCurve
 from visiongraft.advice.evidence import Evidence
 from visiongraft.advice.findings import Finding
-from visiongraft.advice.page import Drawing, render
+from visiongraft.advice.page import advice_page
 from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
 from visiongraft.advice.recommending import recommend
 from visiongraft.system.durations import describe_duration
@@ -80,9 +80,7 @@ class Advice:
 
     def html(self) -> str:
         """Return a page of HTML that needs no other file."""
-        columns, rows = self.table()
-        drawing = None if self.curve is None else Drawing.of(self.curve)
-        return render(advice=self, columns=columns, rows=rows, drawing=drawing)
+        return advice_page(self)
 
     def __str__(self) -> str:
         """Return all lines, the table first."""

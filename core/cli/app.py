@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import (
+    assembling,
     authoring,
     averaging,
     caches,
@@ -15,6 +16,7 @@ from visiongraft.cli import (
     finding,
     listings,
     models,
+    reports,
     text,
     training,
 )
@@ -70,13 +72,16 @@ for command in (
     training.fit,
     finding.advise,
     finding.lr_find,
+    assembling.assemble,
     models.evaluate,
     models.predict,
     models.export,
     averaging.soup,
     averaging.wise_ft,
     text.zero_shot,
+    text.write_classes,
     comparing.compare,
+    reports.report,
     training.demo,
     listings.tasks,
     listings.backbones,

@@ -16,6 +16,7 @@ from visiongraft.saving.files import write_bytes
 # Settings of `fit` that advice is about, or that it does not compute with.
 NOT_ADVISED = (
     "backbone",
+    "partial",
     "start",
     "schedule",
     "budget",
@@ -77,7 +78,7 @@ def advise(
         given["task_options"] = named_task_options(given.get("task"), task_options)
     from visiongraft.advice.advising import BACKBONES, SCORERS
     from visiongraft.advice.advising import advise as compute
-    from visiongraft.advice.page import check_page
+    from visiongraft.pages.writing import check_page
 
     page = None if html is None else check_page(html)
     advice = compute(

@@ -52,6 +52,10 @@ def fit(
         ),
     ] = None,
     callback: Callbacks = None,
+    report: Annotated[
+        bool,
+        typer.Option("--report/--no-report", help="Write report.html into the run folder."),
+    ] = True,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")
     ] = False,
@@ -76,8 +80,9 @@ def fit(
     if task_options:
         options = named_task_options(given.get("task"), task_options)
         given["task_options"] = {**(given.get("task_options") or {}), **options}
-    if callback:
-        given["callbacks"] = list(dict.fromkeys([*_default_callbacks(), *callback]))
+    if callback or not report:
+        chosen = dict.fromkeys([*_default_callbacks(), *(callback or [])])
+        given["callbacks"] = [name for name in chosen if report or name != "report"]
     if allow_changed_data:
         given["allow_changed_data"] = True
     folder = _new_run(source, resume) if out is None else out
@@ -130,6 +135,7 @@ def _fit(data: Any, out: Path, resume: bool, options: dict[str, Any]) -> Transfe
 
 def _trained(model: TransferModel, out: Path) -> Answer:
     """Describe a finished run."""
+    from visiongraft.reporting.writing import PAGE
     from visiongraft.saving.adapter_folder import is_adapter
     from visiongraft.training.selection.outcome import Outcome
 
@@ -167,6 +173,9 @@ def _trained(model: TransferModel, out: Path) -> Answer:
             f"{privacy['noise']}; publish {out / 'model'} and files exported from it, not the run"
         )
     saved = f"model saved to {out / 'model'}"
+    if (out / PAGE).is_file():
+        values["report"] = str(out / PAGE)
+        saved += f", report to {out / PAGE}"
     if is_adapter(out / "adapter"):
         values["adapter"] = str(out / "adapter")
         saved += f", adapter to {out / 'adapter'}"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from visiongraft.comparing.page import comparison_page
 from visiongraft.errors import escape_unprintable
 from visiongraft.training.measuring.margins import Estimate
 
@@ -90,8 +91,12 @@ class ModelComparison:
             ]
         return columns, rows
 
-    def statements(self) -> Iterator[str]:
-        """Put in words how each model differs from the first."""
+    def statements(self, images: bool = True) -> Iterator[str]:
+        """Put in words how each model differs from the first.
+
+        Args:
+            images: Whether to name the images that differ most.
+        """
         yield f"measured on {self.images} images; intervals hold 95 %"
         first = self.models[0].name
         for each in self.against:
@@ -102,6 +107,8 @@ class ModelComparison:
                     f"  right alone: {first} on {one} images, {each.name} on {other} (McNemar's exact test: "
                     f"p = {each.p_value:.3g})"
                 )
+            if not images:
+                continue
             for name, before, after in each.images:
                 yield f"  {name}: {before:.3g} with {first}, {after:.3g} with {each.name}"
             if each.differing > len(each.images):
@@ -112,6 +119,10 @@ class ModelComparison:
         if low <= 0 <= high:
             return "cannot be distinguished"
         return "better" if (low > 0) == (self.better == "higher") else "worse"
+
+    def html(self) -> str:
+        """Return a page of HTML that needs no other file."""
+        return comparison_page(self)
 
     def __str__(self) -> str:
         columns, rows = self.table()

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from visiongraft.data.readers import DataReader
     from visiongraft.exporter import Exporter
     from visiongraft.optimizers import OptimizerFactory
+    from visiongraft.reporting.contract import ReportSection
     from visiongraft.schedules import Schedule
     from visiongraft.scorers import Scorer
     from visiongraft.task import Task
@@ -162,6 +163,10 @@ class PluginManager:
         """Return all callbacks by name."""
         return self._unambiguous("callback")
 
+    def report_sections(self) -> dict[str, type[ReportSection]]:
+        """Return all sections of reports by name."""
+        return self._unambiguous("section")
+
     def provides(self, kind: str, name: str) -> bool:
         """Check whether any plugin provides a name, ambiguous or not."""
         return bool(self._owners(kind, name))
@@ -171,8 +176,8 @@ class PluginManager:
 
         Args:
             kind: ``"task"``, ``"backbone"``, ``"schedule"``, ``"optimizer"``, ``"exporter"``,
-                ``"reader"``, ``"loss"``, ``"adapter"``, ``"scorer"``, ``"text_encoder"`` or
-                ``"callback"``.
+                ``"reader"``, ``"loss"``, ``"adapter"``, ``"scorer"``, ``"text_encoder"``, ``"callback"``
+                or ``"section"``.
             name: Its name, or ``"distribution:name"`` or ``"plugin:name"`` where several plugins
                 provide it.
 

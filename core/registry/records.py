@@ -118,6 +118,11 @@ KINDS = {
         is_class=False,
     ),
     "callback": PluginKind("register_callbacks"),
+    "section": PluginKind(
+        "register_report_sections",
+        base="visiongraft.reporting.contract:ReportSection",
+        needs=("title",),
+    ),
 }
 
 

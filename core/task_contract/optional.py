@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from torch import Tensor, nn
 
+from visiongraft.comparison import Arrays
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.data.unlabeled import unlabeled_samples
 from visiongraft.loss_parts import LossParts
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.functions import DRAWINGS, task_function
+from visiongraft.task_contract.published import Published
 from visiongraft.task_contract.support import ExportSupport
 from visiongraft.task_contract.text_head import TextHead
 
@@ -31,6 +35,8 @@ class OptionalMethods:
     """Methods of every ``Task`` whose defaults suit most tasks."""
 
     name: ClassVar[str]
+    splits_alike: ClassVar[bool]
+    loss_over_pairs: ClassVar[bool]
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         """Mix the samples of a training batch with each other (mixup, CutMix).
@@ -160,6 +166,41 @@ class OptionalMethods:
         """
         return {}
 
+    def validation_loss(self, loss: nn.Module, outputs: Any, batch: Batch) -> LossParts | None:
+        """Compute the loss parts of a validation batch, which are shown beside those of training.
+
+        Called without gradients when a network is evaluated after an epoch; nothing is trained or selected
+        by it.
+
+        Args:
+            loss: A copy of the network's loss, in evaluation mode.
+            outputs: As ``decode`` receives them.
+            batch: Samples and targets, on the device.
+
+        Returns:
+            Loss parts by name, see ``build_loss``; ``None`` if there are none. By default the loss of the
+            outputs, if the training step is the default one, targets of both splits mean the same, and
+            the loss compares no samples with each other.
+        """
+        plain = type(self).training_step is OptionalMethods.training_step
+        if not plain or not self.splits_alike or self.loss_over_pairs:
+            return None
+        parts: LossParts = loss(outputs, batch.targets)
+        return parts
+
+    def mistakes(self, decoded: Arrays, targets: Any) -> NDArray[np.float64] | None:
+        """Rate how wrong the results of each image are, for reports to show the worst ones.
+
+        Args:
+            decoded: The output of ``decode`` as arrays.
+            targets: Collated targets, on the CPU.
+
+        Returns:
+            float64 (N,), 0 for right results and higher for worse ones; ``None``, the default, for the
+            headline metric of each image alone.
+        """
+        return None
+
     def class_rows(self, backbone: Backbone) -> Mapping[str, ClassRows | None] | None:
         """Return which tensors of the head have rows for classes, for runs that continue with other classes.
 
@@ -176,6 +217,20 @@ class OptionalMethods:
             of the option ``class_names`` are found by building the head for one class more.
         """
         return find_class_rows(cast("Task", self), backbone)
+
+    def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
+        """Recognize a checkpoint of a whole network, backbone and head, that another library published.
+
+        Args:
+            tensors: The tensors of a file by name.
+
+        Returns:
+            What it is, in the terms of this task; ``None``, as by default, if it is not recognized.
+
+        Raises:
+            WeightsError: It is recognized, and this task has no head for it, or needs further options.
+        """
+        return None
 
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.
@@ -209,6 +264,15 @@ class OptionalMethods:
             text: The classifier.
         """
         raise NotImplementedError
+
+    def open_inputs(self) -> Mapping[str, str]:
+        """Return which tensors of the head an exported file may take as inputs, to exchange its classes.
+
+        Returns:
+            Names in the head's ``state_dict()``, each of a tensor whose first dimension is the classes, by
+            name of the input; none by default.
+        """
+        return {}
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         """Return further methods of this task's models.

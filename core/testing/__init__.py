@@ -28,6 +28,7 @@ from visiongraft.testing.readers import READER_CHECKS, ReaderTrial, check_reader
 from visiongraft.testing.report import Check, CheckError, NotTried, Result, run_all
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial, check_schedule
 from visiongraft.testing.scorers import SCORER_CHECKS, ScorerTrial, check_scorer
+from visiongraft.testing.sections import SECTION_CHECKS
 from visiongraft.testing.tasks import TASK_CHECKS, check_task
 from visiongraft.testing.tasks.trial import TaskTrial
 from visiongraft.testing.text_encoders import (
@@ -43,6 +44,7 @@ __all__ = [
     "READER_CHECKS",
     "SCHEDULE_CHECKS",
     "SCORER_CHECKS",
+    "SECTION_CHECKS",
     "TASK_CHECKS",
     "TEXT_ENCODER_CHECKS",
     "TRANSFER_LOSS_CHECKS",

@@ -25,6 +25,7 @@ from visiongraft.testing.report import (
 )
 from visiongraft.testing.schedules import SCHEDULE_CHECKS, ScheduleTrial
 from visiongraft.testing.scorers import SCORER_CHECKS, ScorerTrial
+from visiongraft.testing.sections import SECTION_CHECKS, SectionTrial
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks import TASK_CHECKS
 from visiongraft.testing.tasks.reproducing import expect_same_runs
@@ -88,6 +89,7 @@ _KINDS: dict[str, tuple[Callable[[str, Any], Any], tuple[Check[Any], ...]]] = {
     "scorer": (lambda name, item: ScorerTrial(name), SCORER_CHECKS),
     "text_encoder": (lambda name, item: TextEncoderTrial(item), TEXT_ENCODER_CHECKS),
     "callback": (lambda name, item: name, CALLBACK_CHECKS),
+    "section": (lambda name, item: SectionTrial(item), SECTION_CHECKS),
     "loss": (lambda name, item: _loss_trial(name, item), TRANSFER_LOSS_CHECKS),
 }
 

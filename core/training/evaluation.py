@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -99,7 +99,11 @@ def attribute_values(samples: Samples, name: str) -> list[str]:
 
 
 def decode_batches(
-    network: Network, batches: Iterable[Batch], *, for_metrics: bool = True
+    network: Network,
+    batches: Iterable[Batch],
+    *,
+    for_metrics: bool = True,
+    watch: Callable[[Any, Batch], None] | None = None,
 ) -> Iterator[tuple[dict[str, NDArray[Any]], Batch]]:
     """Decode batches one by one, without gradients.
 
@@ -108,6 +112,8 @@ def decode_batches(
         batches: On the CPU.
         for_metrics: Whether batches have targets, and results contain those of
             ``Task.evaluation_step``.
+        watch: Called with the outputs of each batch, as ``Task.decode`` receives them, and the batch, both
+            on the device.
 
     Yields:
         Decoded arrays and the batch they belong to.
@@ -117,7 +123,10 @@ def decode_batches(
     for batch in batches:
         with torch.no_grad():
             moved = batch.to(device)
-            decoded = network.decode(moved.images, moved.sizes)
+            outputs = network.outputs(moved.images, moved.sizes)
+            decoded = network.task.decode(outputs, moved.sizes)
+            if watch is not None:
+                watch(outputs, moved)
             further = network.task.evaluation_step(network, moved) if for_metrics else {}
         form = "a dict of tensors by name"
         for value in returned(network.task, "decode", decoded, dict, form).values():

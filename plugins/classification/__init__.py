@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from visiongraft.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from visiongraft.reporting.contract import ReportSection
     from visiongraft.task import Task
 
 
@@ -16,3 +17,11 @@ def register_tasks() -> list[type[Task]]:
     from visiongraft.plugins.classification.task import Classification
 
     return [Classification]
+
+
+@hookimpl
+def register_report_sections() -> list[type[ReportSection]]:
+    """Return what the report of a run adds for the task."""
+    from visiongraft.plugins.classification.report import Confidence
+
+    return [Confidence]

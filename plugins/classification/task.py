@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
@@ -290,6 +291,12 @@ class Classification(Task):
             head.projection.weight.copy_(torch.from_numpy(text.projection))
             head.projection.bias.copy_(torch.from_numpy(offset))
 
+    def open_inputs(self) -> Mapping[str, str]:
+        """Return the last layer of a head that compares vectors, unless it holds images of its classes."""
+        if not self.normalize or self.cached:
+            return {}
+        return {"class_vectors": "output.weight", "class_biases": "output.bias"}
+
     def build_loss(self) -> nn.Module:
         loss = BinaryCrossEntropy if self.multi_label else CrossEntropy
         return loss(self.label_smoothing, self.loss_weights)
@@ -321,6 +328,16 @@ class Classification(Task):
             }
         probabilities = logits.softmax(dim=1)
         return {"probabilities": probabilities, "labels": probabilities.argmax(dim=1)}
+
+    def mistakes(self, decoded: Arrays, targets: Tensor) -> NDArray[np.float64]:
+        """Rate wrong images by how improbable their true classes are; right ones are 0."""
+        probabilities = np.asarray(decoded["probabilities"], np.float64)
+        true = targets.numpy()
+        if self.multi_label:
+            wrong = (decoded["labels"] != true).any(axis=1)
+            return np.where(wrong, np.abs(probabilities - true).max(axis=1), 0.0)
+        own = np.take_along_axis(probabilities, true[:, None], axis=1)[:, 0]
+        return np.where(decoded["labels"] != true, 1 - own, 0.0)
 
     def build_metrics(self) -> ClassificationMetrics:
         metrics = MultiLabelMetrics if self.multi_label else SingleLabelMetrics

@@ -43,7 +43,8 @@ class CoTuning(TransferLoss):
         backbone: The backbone that will train.
         source: The read-only copy.
         source_head: The head that it was trained with, which returns logits (N, S).
-        strength: Weight of the loss; 2.3 in the paper.
+        strength: Weight of the loss. In short trainings, more takes the backbone to the source classes
+            before a new head can use it; 2.3 in the paper, whose trainings are long.
         relation: ``"direct"`` or ``"calibrated"``.
     """
 
@@ -58,7 +59,7 @@ class CoTuning(TransferLoss):
         source: Backbone,
         source_head: nn.Module,
         *,
-        strength: float = 0.3,
+        strength: float = 0.01,
         relation: str = "direct",
     ) -> None:
         super().__init__(backbone, source)

@@ -16,6 +16,7 @@ from visiongraft.training.batches.loaders import ImageLoaders
 from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.measuring.margins import Groups, margins_of, measure_without_groups
 from visiongraft.training.measuring.target_metrics import measure_target
+from visiongraft.training.measuring.validation_loss import ValidationLoss
 from visiongraft.training.run import Run
 from visiongraft.training.selection.criteria import VALIDATION, Condition, Results
 from visiongraft.training.transfer.adapting import TargetImages
@@ -39,12 +40,14 @@ class Measured:
         others: Metrics of the evaluation sets, and of streams without labels, by name.
         margins: How far values must be from the thresholds of the conditions, with a confidence.
         alpha: Weight of the trained weights, if they were interpolated with those of the beginning.
+        loss: Loss parts on the validation images, and their sum; empty if the task has none there.
     """
 
     validation: dict[str, Any]
     others: dict[str, dict[str, float]]
     margins: Mapping[Condition, float] = field(default_factory=dict)
     alpha: float | None = None
+    loss: dict[str, float] = field(default_factory=dict)
 
     @property
     def metrics(self) -> Results:
@@ -111,7 +114,11 @@ class Measuring:
             alpha: How the present weights were interpolated.
         """
         run = self.run
-        found = {part: self.evaluate(part, batches) for part in self._parts}
+        losses = ValidationLoss(run.network)
+        found = {
+            part: self.evaluate(part, batches, losses if part == VALIDATION else None)
+            for part in self._parts
+        }
         groups: Groups = {part: groups for part, (_, groups) in found.items() if groups}
         before, images = run.state.before_groups, self.counts
         return Measured(
@@ -120,6 +127,7 @@ class Measuring:
             | self._without_labels(),
             margins_of(run.selection, groups, before, images, run.config.epochs),
             alpha,
+            losses.means(self.accelerator.num_processes),
         )
 
     def _without_labels(self) -> dict[str, dict[str, float]]:
@@ -137,9 +145,14 @@ class Measuring:
         return (VALIDATION, *self.run.evaluation)
 
     def evaluate(
-        self, part: str, phase_batches: EvaluationBatches
+        self, part: str, phase_batches: EvaluationBatches, losses: ValidationLoss | None = None
     ) -> tuple[dict[str, Any], dict[str, list[float]]]:
         """Evaluate a part on all processes together; each gets all results, in the same order.
+
+        Args:
+            part: Its name.
+            phase_batches: Where its batches come from.
+            losses: Adds up the loss parts of this process.
 
         Returns:
             Its results and, if it is compared with a confidence, its metrics without each group of images.
@@ -148,7 +161,11 @@ class Measuring:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = ordered_batches(len(samples), run.config.batch_size * processes)
         mine = [own for b in plan if (own := shard(b, rank, processes))]
-        batches = decode_batches(run.network, phase_batches.evaluation(part, mine))
+        batches = decode_batches(
+            run.network,
+            phase_batches.evaluation(part, mine),
+            watch=None if losses is None else losses.add,
+        )
         results: Iterable[Any] = ((d, b.targets, b.indices.tolist()) for d, b in batches)
         grouped = part in run.selection.uncertain
         if processes > 1 or grouped:

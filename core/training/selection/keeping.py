@@ -95,6 +95,8 @@ def choose_alpha(run: Run, measured: Sequence[Measured]) -> Measured:
 def describe_epoch(measured: Sequence[Measured], chosen: Measured) -> dict[str, Any]:
     """Return what the record of an epoch holds of its metrics."""
     found: dict[str, Any] = {"validation": chosen.metrics["validation"]}
+    if chosen.loss:
+        found["validation_loss"] = chosen.loss
     if chosen.others:
         found["evaluate_on"] = chosen.others
     if chosen.alpha is not None:

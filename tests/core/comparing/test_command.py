@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,18 @@ def test_json_has_every_value(runs: list[str], capsys: pytest.CaptureFixture[str
     found: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert [model["name"] for model in found["models"]] == runs
     assert found["settings"]["schedule.name"] == ["linear_probe", "full"]
+
+
+def test_the_page_has_the_curves_of_all_runs_and_the_images_that_differ(
+    runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.html"
+    assert main(["compare", *runs, "--html", str(page)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert f"page written to {page}" in capsys.readouterr().out
+    assert "Loss on validation images" in text and "McNemar" in text
+    (items,) = re.findall(r'id="items">(.*?)</script>', text)
+    assert all(run in items for run in runs)
 
 
 def test_models_of_other_tasks_are_refused_in_one_line(
