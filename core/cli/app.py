@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import (
+    auditing,
     authoring,
     averaging,
     caches,
@@ -79,6 +80,8 @@ for command in (
     text.zero_shot,
     text.write_classes,
     comparing.compare,
+    auditing.audit,
+    auditing.forget,
     reports.report,
     training.demo,
     listings.tasks,
