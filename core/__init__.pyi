@@ -51,6 +51,7 @@ from visiongraft.network import Network as Network
 from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
+from visiongraft.preparation.assembling import assemble as assemble
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.privacy import Privacy as Privacy
 from visiongraft.reporting.contract import ReportedRun as ReportedRun

@@ -58,6 +58,7 @@ def fit(
     task_options: Mapping[str, Any] | None = None,
     backbone: str | Path | nn.Module = "bundled/efficientnet_lite0",
     weights: str | Path | None = "pretrained",
+    partial: bool = False,
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
     epochs: int | None = None,
@@ -111,8 +112,11 @@ def fit(
             saved model to start from. Or a network, which is copied, see ``ModuleBackbone``; its own weights
             are the ``"pretrained"`` ones.
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
-        start: Folder of a saved model or a run to continue with: its task, backbone and head, as well
-            as its preprocessing; or the model itself. The data must have its classes. The schedule
+        partial: Load the tensors of a weights file that fit the backbone, if not all do; the log counts them by
+            stage.
+        start: Folder of a saved model or a run, or file of published weights, to continue with: task, backbone
+            and head, as well as preprocessing; or the model itself. A file is what ``assemble`` makes a model of. Of
+            a head for other classes everything is kept that does not depend on them. The schedule
             ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
             without options, such as ``"gradual(layer_decay=0.7)"``; ``"auto"`` chooses by a linear probe

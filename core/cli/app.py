@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import (
+    assembling,
     auditing,
     authoring,
     averaging,
@@ -72,6 +73,7 @@ for command in (
     training.fit,
     finding.advise,
     finding.lr_find,
+    assembling.assemble,
     models.evaluate,
     models.predict,
     models.export,
