@@ -8,6 +8,10 @@ from visiongraft.adapters import Applied as Applied
 from visiongraft.adapters import LayerAdapter as LayerAdapter
 from visiongraft.advice.advising import advise as advise
 from visiongraft.advice.report import Advice as Advice
+from visiongraft.auditing.attacks import Attack as Attack
+from visiongraft.auditing.audit import Audit as Audit
+from visiongraft.auditing.audit import audit as audit
+from visiongraft.auditing.forgetting import forget as forget
 from visiongraft.averaging.soups import soup as soup
 from visiongraft.averaging.wise_ft import wise_ft as wise_ft
 from visiongraft.backbone import Backbone as Backbone
@@ -47,6 +51,7 @@ from visiongraft.network import Network as Network
 from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
+from visiongraft.preparation.assembling import assemble as assemble
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.privacy import Privacy as Privacy
 from visiongraft.reporting.contract import ReportedRun as ReportedRun

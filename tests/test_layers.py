@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "task_contract.class_rows",
         "task_contract.functions",
+        "task_contract.published",
         "task_contract.support",
         "task_contract.text_head",
     ),
@@ -83,6 +84,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
+    ("preparation.assembling",),
     ("preparation.starting",),
     ("averaging",),
     ("comparing",),
@@ -92,6 +94,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reporting",),
     ("text",),
     ("fitting",),
+    ("auditing",),
     # The public face: it names what users meet.
     ("",),
     # Tools around it.

@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import (
+    assembling,
+    auditing,
     authoring,
     averaging,
     caches,
@@ -71,6 +73,7 @@ for command in (
     training.fit,
     finding.advise,
     finding.lr_find,
+    assembling.assemble,
     models.evaluate,
     models.predict,
     models.export,
@@ -79,6 +82,8 @@ for command in (
     text.zero_shot,
     text.write_classes,
     comparing.compare,
+    auditing.audit,
+    auditing.forget,
     reports.report,
     training.demo,
     listings.tasks,

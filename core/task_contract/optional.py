@@ -17,6 +17,7 @@ from visiongraft.data.unlabeled import unlabeled_samples
 from visiongraft.loss_parts import LossParts
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.functions import DRAWINGS, task_function
+from visiongraft.task_contract.published import Published
 from visiongraft.task_contract.support import ExportSupport
 from visiongraft.task_contract.text_head import TextHead
 
@@ -216,6 +217,20 @@ class OptionalMethods:
             of the option ``class_names`` are found by building the head for one class more.
         """
         return find_class_rows(cast("Task", self), backbone)
+
+    def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
+        """Recognize a checkpoint of a whole network, backbone and head, that another library published.
+
+        Args:
+            tensors: The tensors of a file by name.
+
+        Returns:
+            What it is, in the terms of this task; ``None``, as by default, if it is not recognized.
+
+        Raises:
+            WeightsError: It is recognized, and this task has no head for it, or needs further options.
+        """
+        return None
 
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.
