@@ -8,6 +8,12 @@ from visiongraft.adapters import Applied as Applied
 from visiongraft.adapters import LayerAdapter as LayerAdapter
 from visiongraft.advice.advising import advise as advise
 from visiongraft.advice.report import Advice as Advice
+from visiongraft.auditing.attacks import Attack as Attack
+from visiongraft.auditing.audit import Audit as Audit
+from visiongraft.auditing.audit import audit as audit
+from visiongraft.auditing.fairness import Fairness as Fairness
+from visiongraft.auditing.fairness import fairness as fairness
+from visiongraft.auditing.forgetting import forget as forget
 from visiongraft.averaging.soups import soup as soup
 from visiongraft.averaging.wise_ft import wise_ft as wise_ft
 from visiongraft.backbone import Backbone as Backbone

@@ -161,6 +161,12 @@ class FitConfig:
     validation: Fraction = setting(
         0.2, "Fraction of the images held out for validation if the dataset has no validation split"
     )
+    leave_out: list[str] | None = setting(
+        None,
+        "Digests of images of the dataset that are not used, as inputs.json of a run has them",
+        "all images are used",
+        since=3,
+    )
     evaluate_on: NamedPaths | None = setting(
         None,
         "Further labeled datasets to evaluate after each epoch",

@@ -65,6 +65,7 @@ def fit(
     budget: float | str | None = None,
     out: str | Path | None = None,
     validation: float = 0.2,
+    leave_out: list[str] | None = None,
     evaluate_on: Mapping[str, Any] | None = None,
     select: str = "best",
     streams: Mapping[str, Any] | None = None,
@@ -127,6 +128,8 @@ def fit(
         out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
         validation: Fraction of the images held out for validation if the dataset has no validation
             split, in (0, 1).
+        leave_out: Digests of images of the dataset that are not used, as ``inputs.json`` of a run has them, such
+            as those of people who withdrew; see ``forget``.
         evaluate_on: Further labeled datasets to evaluate after each epoch, by name, each in any form
             that ``data`` takes.
         select: Which epoch to keep: ``"best"``, ``"last"``, or the best that satisfies conditions,

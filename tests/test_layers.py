@@ -94,6 +94,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reporting",),
     ("text",),
     ("fitting",),
+    ("auditing",),
     # The public face: it names what users meet.
     ("",),
     # Tools around it.

@@ -9,6 +9,7 @@ import typer
 
 from visiongraft.cli import (
     assembling,
+    auditing,
     authoring,
     averaging,
     caches,
@@ -81,6 +82,9 @@ for command in (
     text.zero_shot,
     text.write_classes,
     comparing.compare,
+    auditing.audit,
+    auditing.forget,
+    auditing.fairness,
     reports.report,
     training.demo,
     listings.tasks,

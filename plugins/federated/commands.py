@@ -37,9 +37,8 @@ def federated(
         from visiongraft.plugins.federated.flower_app import write_app
 
         folder = write_app(settings, out)
-        return Answer(
-            {"app": str(folder)}, f"Flower app written to {folder}; start it with flwr run"
-        )
+        line = f"Flower app written to {folder}; start it with flwr run"
+        return Answer({"app": str(folder)}, [line])
     from visiongraft.plugins.federated.simulation import simulate
 
     with shown_warnings():
