@@ -86,6 +86,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation.starting",),
     ("averaging",),
     ("comparing",),
+    ("explaining",),
     ("preparation",),
     ("tuning",),
     ("advice",),

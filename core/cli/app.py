@@ -79,6 +79,7 @@ for command in (
     text.zero_shot,
     comparing.compare,
     reports.report,
+    reports.explain,
     training.demo,
     listings.tasks,
     listings.backbones,
