@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from visiongraft.explaining.maps import Scored
+from visiongraft.network import Network
 from visiongraft.seeds import seeded
 
 STEPS = 20  # parts of the image that are deleted or inserted one after the other
@@ -69,14 +70,15 @@ def check_map(
     return SanityCheck(_correlation(*ranks), *curves, *map(float, chance))
 
 
-def randomized(score: Scored) -> torch.nn.Module:
+def randomized(score: Scored) -> Network:
     """Return a copy of the network whose weights are drawn anew, each with its own mean and spread."""
-    network = deepcopy(score.network)
+    network: Network = deepcopy(score.network)
     with torch.no_grad(), seeded(0, "randomized"):
         for parameter in network.parameters():
             spread = parameter.std() if parameter.numel() > 1 else parameter.abs()
             parameter.copy_(parameter.mean() + spread * torch.randn_like(parameter))
-    return network.eval()
+    network.eval()
+    return network
 
 
 def _curves(score: Scored, image: Tensor, order: Tensor) -> tuple[float, float]:

@@ -192,7 +192,8 @@ def as_image(prepared: Tensor, network: Network) -> NDArray[np.uint8]:
 def _prepared(network: Network, raw: NDArray[Any]) -> Tensor:
     device = next(network.parameters()).device
     pixels = torch.from_numpy(np.require(raw, requirements=["C", "W"]))
-    return network.preprocess_on_cpu()(pixels[None]).to(device)
+    prepared: Tensor = network.preprocess_on_cpu()(pixels[None])
+    return prepared.to(device)
 
 
 def _targets(

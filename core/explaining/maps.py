@@ -104,7 +104,8 @@ def occlusion(score: Scored, image: Tensor) -> Tensor:
                 image, sliding_window_shapes=patch, strides=stride, perturbations_per_eval=BATCH
             )
         )
-    return found.mean(1)[0].relu().float()
+    covered: Tensor = found.mean(1)[0]
+    return covered.relu().float().cpu()
 
 
 def rise(score: Scored, image: Tensor) -> Tensor:
@@ -215,7 +216,7 @@ def _attention(backbone: nn.Module) -> Iterator[list[Tensor]]:
         for handle in handles:
             handle.remove()
         for module, value in fused:
-            module.fused_attn = value  # type: ignore[assignment]
+            module.fused_attn = value
 
 
 def _patches(network: Network, image: Tensor, tokens: int) -> tuple[int, int]:

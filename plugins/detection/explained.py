@@ -39,7 +39,7 @@ def explained_boxes(
     """
     found = decode(outputs)
     height, width = sizes[0].tolist()
-    explained = []
+    explained: list[Explained] = []
     for i in range(int(found["count"][0])):
         name = names[int(found["labels"][0, i])]
         if wanted not in (None, name) or len(explained) == BOXES:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -15,11 +17,13 @@ from visiongraft.plugins.detection.task import Detection
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
 
 
-@pytest.fixture(scope="module", params=["ssdlite", "fcos"])
+@pytest.fixture(scope="module", params=["ssdlite", "retinanet"])
 def model(request: pytest.FixtureRequest) -> vg.TransferModel:
     torch.manual_seed(0)
     task = Detection(class_names=("a", "b"), head=request.param, width=32, score_threshold=0.0)
-    backbone = load_backbone("timm/resnet18", weights=None, size=64)
+    backbone = load_backbone("timm/resnet18", weights=None, size=160)
+    stretched = replace(backbone.info.preprocess, resize="stretch")
+    backbone.info = replace(backbone.info, preprocess=stretched)
     return vg.TransferModel(vg.Network(backbone, task).eval())
 
 
