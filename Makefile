@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-EXTRAS := demo,explain,faiss,open-clip,parquet,privacy,tensorboard,transformers,umap,video,wordllama,docs,dev
+EXTRAS := demo,explain,fairness,faiss,open-clip,parquet,privacy,tensorboard,transformers,umap,video,wordllama,docs,dev
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo
@@ -14,7 +14,7 @@ PYTEST := pytest --numprocesses auto --dist worksteal
 # Tests start many processes, which would otherwise compile every module again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install test test-all lint types coverage demo docs bench clean FORCE
+.PHONY: help install test test-all lint types coverage demo docs flower bench clean FORCE
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -49,6 +49,9 @@ demo: .venv/installed  ## Fine-tune on images, prove it, export it, predict with
 
 docs: .venv/installed  ## Build the documentation into site/
 	$(PYTHON) -m mkdocs build --strict
+
+flower: .venv/installed  ## Make the environment that runs visiongraft on Flower, and print its folder
+	$(PYTHON) tests/plugins/federated/flower_environment.py
 
 bench: .venv/installed  ## Run the benchmarks: replay, exported files on the CPU, decoding ahead
 	for script in replay onnx_cpu decoding_ahead; do $(PYTHON) benchmarks/$$script.py || exit 1; done

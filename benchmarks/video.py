@@ -3,9 +3,10 @@
     python benchmarks/video.py --data FOLDER [--results FILE.jsonl] [--epochs N] [...]
 
 FOLDER has the layout of UCF101, with classInd.txt, trainlist01.txt and testlist01.txt or the like. Of each video
-FRAMES frames, spread over all of it, are decoded once and resized so that the shorter side has SIDE pixels. The
-backbone is bundled/efficientnet_lite0. A probe trains the head on frozen features; fine-tuning trains all
-weights, pretrained and random ones at the same rates for the same number of steps. The accuracy is that of the test
+FRAMES frames, spread over all of it, are decoded once and resized so that the shorter side has as many pixels as
+the network's input. The backbone is bundled/efficientnet_lite0. A probe trains the head on frozen features, which are
+computed once, at PROBE_SIDE pixels; fine-tuning trains all weights, at SIDE pixels, pretrained and random ones at
+the same rates for the same number of steps. The accuracy is that of the test
 videos after the last epoch, which nothing else sees. Finished cells are appended to the results and are not
 trained again. Afterwards it prints the table of all finished cells: mean and standard error over seeds.
 """
@@ -35,7 +36,6 @@ SETTINGS: dict[str, dict[str, Any]] = {  # by how frames are joined
     "attention": {"task_options": {"temporal": "attention"}},
     "shift (TSM), mean": {"task_options": {"temporal": "mean"}, "adapters": "tsm"},
 }
-TRAININGS = ("probe", "fine-tuning")
 WEIGHTS = ("pretrained", "random")
 
 Labeled = list[tuple[np.ndarray[Any, Any], str]]
@@ -46,15 +46,17 @@ class Cell:
     """One training.
 
     Attributes:
-        training: One of ``TRAININGS``.
+        training: ``"probe"`` or ``"fine-tuning"``.
         joined: A key of ``SETTINGS``.
         weights: One of ``WEIGHTS``.
+        side: Height and width of the network's input.
         seed: Seed of the run.
     """
 
     training: str
     joined: str
     weights: str
+    side: int
     seed: int
 
 
@@ -87,12 +89,12 @@ def measure(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     settings = SETTINGS[cell.joined]
     probe = cell.training == "probe"
     model = visiongraft.fit(
-        load_clips(given.data, given.frames, given.side),
+        load_clips(given.data, given.frames, cell.side),
         task="video",
         backbone=BACKBONE,
         weights="pretrained" if cell.weights == "pretrained" else None,
         schedule="linear_probe" if probe else TUNING,
-        size=given.side,
+        size=cell.side,
         epochs=given.probe_epochs if probe else given.epochs,
         batch_size=8,
         seed=cell.seed,
@@ -105,15 +107,19 @@ def measure(cell: Cell, given: argparse.Namespace) -> dict[str, Any]:
     return {"accuracy": accuracy, "seconds": time.process_time() - began}
 
 
-def cells_of(seeds: int) -> list[Cell]:
+def cells_of(given: argparse.Namespace) -> list[Cell]:
     """List the cells. A shift of frozen features, which know none, is left out."""
-    return [
-        Cell(training, joined, weights, seed)
-        for seed in range(seeds)
-        for training in TRAININGS
+    probed = [
+        (joined, "probe", given.probe_side)
         for joined in SETTINGS
+        if "adapters" not in SETTINGS[joined]
+    ]
+    tuned = [(joined, "fine-tuning", given.side) for joined in SETTINGS]
+    return [
+        Cell(training, joined, weights, side, seed)
+        for seed in range(given.seeds)
+        for joined, training, side in (*probed, *tuned)
         for weights in WEIGHTS
-        if training != "probe" or joined in ("mean", "attention")
     ]
 
 
@@ -125,23 +131,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--probe-epochs", type=int, default=20)
     parser.add_argument("--side", type=int, default=96)
+    parser.add_argument("--probe-side", type=int, default=224)
     parser.add_argument("--frames", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--limit", type=int, default=1000, help="cells to train at most")
     given = parser.parse_args(arguments)
-    cells = cells_of(given.seeds)
+    cells = cells_of(given)
     found = train_cells(cells, lambda cell: measure(cell, given), given.results, given.limit)
-    print(f"| training | frames joined by | {' | '.join(WEIGHTS)} | seeds |")
-    print("| --- | --- | --- | --- | --- |")
-    for training, joined in dict.fromkeys((cell.training, cell.joined) for cell in cells):
-        own = {c: r for c, r in found.items() if (c.training, c.joined) == (training, joined)}
+    print(f"| training | pixels | frames joined by | {' | '.join(WEIGHTS)} | seeds |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for training, side, joined in dict.fromkeys((c.training, c.side, c.joined) for c in cells):
+        kind = (training, side, joined)
+        own = {c: r for c, r in found.items() if (c.training, c.side, c.joined) == kind}
         if own:
             values = [
                 [100 * r["accuracy"] for c, r in own.items() if c.weights == w] for w in WEIGHTS
             ]
             counts = "/".join(str(len(each)) for each in values)
             columns = " | ".join(map(mean_and_error, values))
-            print(f"| {training} | {joined} | {columns} | {counts} |")
+            print(f"| {training} | {side} | {joined} | {columns} | {counts} |")
 
 
 if __name__ == "__main__":

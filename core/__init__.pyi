@@ -8,6 +8,12 @@ from visiongraft.adapters import Applied as Applied
 from visiongraft.adapters import LayerAdapter as LayerAdapter
 from visiongraft.advice.advising import advise as advise
 from visiongraft.advice.report import Advice as Advice
+from visiongraft.auditing.attacks import Attack as Attack
+from visiongraft.auditing.audit import Audit as Audit
+from visiongraft.auditing.audit import audit as audit
+from visiongraft.auditing.fairness import Fairness as Fairness
+from visiongraft.auditing.fairness import fairness as fairness
+from visiongraft.auditing.forgetting import forget as forget
 from visiongraft.averaging.soups import soup as soup
 from visiongraft.averaging.wise_ft import wise_ft as wise_ft
 from visiongraft.backbone import Backbone as Backbone
@@ -49,6 +55,7 @@ from visiongraft.network import Network as Network
 from visiongraft.optimizers import OptimizerFactory as OptimizerFactory
 from visiongraft.optimizers import OptimizerSpec as OptimizerSpec
 from visiongraft.optimizers import optimizer as optimizer
+from visiongraft.preparation.assembling import assemble as assemble
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.privacy import Privacy as Privacy
 from visiongraft.reporting.contract import ReportedRun as ReportedRun
@@ -61,6 +68,7 @@ from visiongraft.scorers import Scorer as Scorer
 from visiongraft.scorers import ScorerInput as ScorerInput
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
+from visiongraft.text.classes import save_classes as save_classes
 from visiongraft.text.zero_shot import zero_shot as zero_shot
 from visiongraft.text_encoders import Pairing as Pairing
 from visiongraft.text_encoders import TextEncoder as TextEncoder

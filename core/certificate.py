@@ -12,7 +12,7 @@ class Comparison:
 
     Attributes:
         inputs: ``"random"``, ``"real"``, or ``"plain"`` images; plain ones are black, white and
-            gray.
+            gray. ``"other classes"``: random images, with other classes than the file's own.
         batch: Images per call.
         images: Number of images compared.
         sizes: The (height, width) pairs that were tried, in pixels, from the smallest to the

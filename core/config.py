@@ -135,9 +135,12 @@ class FitConfig:
     weights: str | None = setting(
         "pretrained", "Initial weights: pretrained, none (random), or a weights file"
     )
+    partial: bool = setting(
+        False, "Load the tensors of a weights file that fit the backbone, if not all do", since=3
+    )
     start: str | None = setting(
         None,
-        "Folder of a saved model or a run to continue with: its task, backbone and head",
+        "Folder of a saved model or a run, or file of published weights, to continue with: task, backbone and head",
         "a new head on the backbone",
         since=3,
     )
@@ -157,6 +160,12 @@ class FitConfig:
     )
     validation: Fraction = setting(
         0.2, "Fraction of the images held out for validation if the dataset has no validation split"
+    )
+    leave_out: list[str] | None = setting(
+        None,
+        "Digests of images of the dataset that are not used, as inputs.json of a run has them",
+        "all images are used",
+        since=3,
     )
     evaluate_on: NamedPaths | None = setting(
         None,

@@ -58,12 +58,14 @@ def fit(
     task_options: Mapping[str, Any] | None = None,
     backbone: str | Path | nn.Module = "bundled/efficientnet_lite0",
     weights: str | Path | None = "pretrained",
+    partial: bool = False,
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
     epochs: int | None = None,
     budget: float | str | None = None,
     out: str | Path | None = None,
     validation: float = 0.2,
+    leave_out: list[str] | None = None,
     evaluate_on: Mapping[str, Any] | None = None,
     select: str = "best",
     streams: Mapping[str, Any] | None = None,
@@ -110,8 +112,11 @@ def fit(
             saved model to start from. Or a network, which is copied, see ``ModuleBackbone``; its own weights
             are the ``"pretrained"`` ones.
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
-        start: Folder of a saved model or a run to continue with: its task, backbone and head, as well
-            as its preprocessing; or the model itself. The data must have its classes. The schedule
+        partial: Load the tensors of a weights file that fit the backbone, if not all do; the log counts them by
+            stage.
+        start: Folder of a saved model or a run, or file of published weights, to continue with: task, backbone
+            and head, as well as preprocessing; or the model itself. A file is what ``assemble`` makes a model of. Of
+            a head for other classes everything is kept that does not depend on them. The schedule
             ``"full"`` trains all of it from the beginning.
         schedule: Which stages are trained when: a name listed by ``visiongraft schedules``, with or
             without options, such as ``"gradual(layer_decay=0.7)"``; ``"auto"`` chooses by a linear probe
@@ -123,6 +128,8 @@ def fit(
         out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
         validation: Fraction of the images held out for validation if the dataset has no validation
             split, in (0, 1).
+        leave_out: Digests of images of the dataset that are not used, as ``inputs.json`` of a run has them, such
+            as those of people who withdrew; see ``forget``.
         evaluate_on: Further labeled datasets to evaluate after each epoch, by name, each in any form
             that ``data`` takes.
         select: Which epoch to keep: ``"best"``, ``"last"``, or the best that satisfies conditions,

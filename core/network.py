@@ -203,6 +203,10 @@ class InferenceGraph(nn.Module):
         """Return the inputs by name, in order, for a raw batch."""
         return {self.preprocess.inputs.name: raw}
 
+    def further_axes(self) -> tuple[Any, ...]:
+        """Return the axes of any size of the inputs after the first, as ``Inputs.axes`` does."""
+        return ()
+
 
 def restored(network: Network | InferenceGraph, images: Tensor, height: int, width: int) -> Any:
     """Compute outputs, those in ``Task.full_resolution_outputs`` at the size of the images.

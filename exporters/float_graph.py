@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -46,6 +48,9 @@ class FloatGraph(InferenceGraph):
     def inputs(self, images: Tensor) -> dict[str, Tensor]:
         """Return the inputs by name, in order, for raw images, uint8 (N, H, W, C)."""
         return prepared(self.preprocess, images)
+
+    def further_axes(self) -> tuple[Any, ...]:
+        return (self.preprocess.inputs.axes(fixed_size=True),)
 
 
 def float_graph(graph: InferenceGraph) -> FloatGraph:

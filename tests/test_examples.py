@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import runpy
 import shutil
 import site
 import subprocess
@@ -15,9 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+
+from visiongraft.saving.weights import load_weights
+from visiongraft.testing import check_backbone
 
 ROOT = Path(__file__).parents[1]
 KEYPOINTS = ROOT / "examples" / "plugins" / "visiongraft-keypoints"
+
+FASTESTDET = ROOT / "examples" / "plugins" / "fastestdet.py"
+DETECTOR = ("obj_layers", "reg_layers", "cls_layers")
 
 Run = Callable[..., str]
 
@@ -108,3 +116,28 @@ def test_the_keypoints_example_works_on_the_command_line(run: Run, environment: 
     predictions = answer("predict", "run", "kites", "--out", "drawn")["predictions"]
     assert list(predictions[0]["points"]) == ["tip", "right", "tail", "left"]
     assert len(list((environment / "drawn").glob("*.jpg"))) == 48
+
+
+def test_the_fastestdet_example_takes_the_tensors_of_its_checkpoint(tmp_path: Path) -> None:
+    """A random checkpoint with the names of the published one fits completely, detector aside."""
+    example = runpy.run_path(str(FASTESTDET))
+    assert lines_of_code(FASTESTDET) < 130
+    [source] = example["register_backbones"]()
+    torch.manual_seed(0)
+    published = dict(source.build("fastestdet", pretrained=False).state_dict())
+    assert len(published) == 378  # as in the published file, its last layers aside
+    published |= {f"detect_head.{name}.0.weight": torch.zeros(1) for name in DETECTOR}
+    torch.save(published, tmp_path / "fastestdet.pth")
+    backbone = source.build("fastestdet", pretrained=False, size=(64, 96)).eval()
+    load_weights(backbone, tmp_path / "fastestdet.pth")
+    assert torch.equal(backbone.state_dict()["SPP.S3.6.weight"], published["SPP.S3.6.weight"])
+    with torch.no_grad():
+        maps = backbone(torch.rand(1, 3, 64, 96)).maps
+    shapes = [(48, 8, 12), (96, 4, 6), (192, 2, 3)]
+    assert [tuple(each.shape[1:]) for each in maps] == shapes
+    assert backbone.stages == ("stem", "stage1", "stage2", "stage3", "stage4")
+
+
+@pytest.mark.exhaustive
+def test_the_fastestdet_example_passes_the_kit() -> None:
+    check_backbone(runpy.run_path(str(FASTESTDET))["register_backbones"]()[0])

@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
     ("saving.files",),
-    ("caching.images", "data.batch", "saving.classes", "saving.tensors"),
+    ("caching.images", "class_file", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
         "system",
@@ -48,6 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "task_contract.class_rows",
         "task_contract.functions",
+        "task_contract.published",
         "task_contract.support",
         "task_contract.explained",
         "task_contract.text_head",
@@ -84,6 +85,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # Names become objects here, and are passed down.
     ("lookup",),
     ("model",),
+    ("preparation.assembling",),
     ("preparation.starting",),
     ("averaging",),
     ("comparing",),
@@ -94,6 +96,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("reporting",),
     ("text",),
     ("fitting",),
+    ("auditing",),
     # The public face: it names what users meet.
     ("",),
     # Tools around it.

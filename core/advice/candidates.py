@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
 from visiongraft.caching.folding import folded_copy
+from visiongraft.data.batch import weights_channels_last
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples, TargetSamples
 from visiongraft.errors import WeightsError
@@ -56,7 +57,7 @@ class Candidate:
         images = torch.randn(FIRST, info.in_channels, *info.preprocess.size, generator=noise)
         images = images.to(self.device, memory_format=torch.channels_last)
         folded = folded_copy(self.backbone, images)
-        folded.to(memory_format=torch.channels_last)
+        weights_channels_last(folded)
         with torch.no_grad():
             expected, found = self.backbone(images).pooled, folded(images).pooled
         return folded if torch.allclose(found, expected, 1e-3, 1e-4) else self.backbone

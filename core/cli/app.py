@@ -8,6 +8,8 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli import (
+    assembling,
+    auditing,
     authoring,
     averaging,
     caches,
@@ -71,13 +73,18 @@ for command in (
     training.fit,
     finding.advise,
     finding.lr_find,
+    assembling.assemble,
     models.evaluate,
     models.predict,
     models.export,
     averaging.soup,
     averaging.wise_ft,
     text.zero_shot,
+    text.write_classes,
     comparing.compare,
+    auditing.audit,
+    auditing.forget,
+    auditing.fairness,
     reports.report,
     reports.explain,
     training.demo,

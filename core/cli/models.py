@@ -14,7 +14,7 @@ from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse
 from visiongraft.cli.output import Answer, print_line, shown_warnings, table, to_json
 from visiongraft.cli.prediction_table import is_prediction_file, to_csv, write_predictions
 from visiongraft.errors import DataError, OptionError, name_some
-from visiongraft.lookup.exported import ExportedModel, open_exported
+from visiongraft.lookup.exported import ExportedModel, exchange_classes, open_exported
 from visiongraft.options import is_number
 
 if TYPE_CHECKING:
@@ -121,6 +121,12 @@ def predict(
         int | None, typer.Option(help="Number of images that a generator is to make.", min=1)
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the latents of --samples.", min=0)] = 0,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of classes to predict instead of those of an exported file, see write-classes."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
@@ -131,6 +137,8 @@ def predict(
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
     predictor = _exported(model, provider, tile, time_limit)
+    if classes is not None:
+        exchange_classes(predictor, model, classes)
     if predictor is None:
         from visiongraft.model import load
 

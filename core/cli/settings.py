@@ -103,7 +103,10 @@ def _positive_or_none(text: str) -> float | None:
 
 # Settings that are several datasets by name, and their options.
 NAMED_PATHS = {"evaluate_on": "--evaluate-on", "streams": "--stream"}
-REPEATED = {"adapters": "--adapter"}  # settings whose option names one of several
+REPEATED = {
+    "adapters": "--adapter",
+    "leave_out": "--leave-out",
+}  # settings whose option names one of several
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
     "budget": (str, "TIME"),

@@ -1,4 +1,4 @@
-"""The command that makes classifiers of texts: ``zero-shot``."""
+"""Commands for classifiers of texts: ``zero-shot`` and ``write-classes``."""
 
 from __future__ import annotations
 
@@ -96,6 +96,38 @@ def zero_shot(
     return _made(model, out)
 
 
+def write_classes(
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", help="Saved model folder, made by zero-shot.")
+    ],
+    classes: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CLASSES...", help="Class names, or NAME=WORDS;WORDS to write in their place."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="File to write, such as classes.safetensors.")],
+    text: Annotated[
+        str | None,
+        typer.Option(help="Text encoder of MODEL, if it is a folder that MODEL does not name."),
+    ] = None,
+    template: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Text with {} in place of the class; repeatable; those of MODEL if unset."
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> Answer:
+    """Write CLASSES for a file that MODEL was exported to with --open-classes true; see predict --classes."""
+    from visiongraft.model import load
+    from visiongraft.text.classes import save_classes
+
+    save_classes(out, load(model), read_classes(classes), text=text, templates=template)
+    names = list(read_classes(classes))
+    return Answer({"classes": names, "file": str(out)}, [f"{len(names)} classes written to {out}"])
+
+
 def read_classes(given: Sequence[str]) -> list[str] | dict[str, list[str]]:
     """Read class names, some with the words to write in their place.
 
@@ -135,4 +167,6 @@ def _shown(value: Any) -> str:
         return "; ".join(f"{name}: {', '.join(each)}" for name, each in value.items())
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return ", ".join(value) if isinstance(value, list) else str(value)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 
@@ -74,6 +74,17 @@ def channels_last(images: Tensor) -> Tensor:
     if images.ndim != 4:
         return images
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def weights_channels_last(module: nn.Module) -> None:
+    """Put weights of convolutions over images into the layout of ``channels_last``.
+
+    Args:
+        module: Changed in place; convolutions over space and time keep their layout.
+    """
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
 
 
 def class_ids(targets: Any) -> Tensor | None:

@@ -56,33 +56,29 @@ def read_manifest(path: Path) -> LabeledSplits:
             a path, a label or a known split.
     """
     shown = printable(path)
-    if not path.is_file():
-        raise DataError(f"{shown} does not exist or is not a file; pass a CSV or Parquet file")
-    rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else read_table(path)[1]
-    if not rows:
-        raise DataError(f"{shown} has no rows")
+    rows = read_rows(path)
     first = rows[0][1]
-    path_column = _column(shown, first, PATH_COLUMNS)
+    path_column = find_column(shown, first, PATH_COLUMNS)
     classes = _class_columns(path, first, path_column)
-    label_column = "labels" if classes else _column(shown, first, LABEL_COLUMNS)
+    label_column = "labels" if classes else find_column(shown, first, LABEL_COLUMNS, 2)
     several = label_column == "labels"
-    base = find_base(path, [_text(row[path_column]) for _, row in rows])
+    base = find_base(path, [cell_text(row[path_column]) for _, row in rows])
     used = {path_column, label_column, "split", *classes}
     attributes: dict[tuple[str, str], dict[str, str]] = {}
     listed: dict[tuple[str, str], tuple[str, ...]] = {}
     repeated: list[str] = []
     for number, row in rows:
         where = f"{shown}, row {number}"
-        name = _text(row[path_column])
+        name = cell_text(row[path_column])
         labels = _ones(row, classes, where) if classes else _labels(row[label_column], several)
         if not name or not (labels or several):
             empty = label_column if name else "path"
             raise DataError(f"{where}: {empty} is empty; fill it in or remove the row")
         path_found = find_listed(base, name) or base / name
-        key = _split(where, row.get("split")), os.path.normpath(path_found)
+        key = split_of(where, row.get("split")), os.path.normpath(path_found)
         if key in listed:
             repeated.append(printable(name))
-        attributes[key] = {n: _text(value) for n, value in row.items() if n not in used}
+        attributes[key] = {n: cell_text(value) for n, value in row.items() if n not in used}
         if listed.setdefault(key, labels) != labels:
             raise DataError(
                 f"{where}: {printable(name)} is listed twice, with different labels; write one row "
@@ -122,6 +118,28 @@ def _oddities(
         yield f"{shown} lists {len(unlabeled)} images without labels: {name_some(unlabeled)}"
 
 
+def read_rows(path: Path) -> list[Row]:
+    """Read the rows of a table.
+
+    Args:
+        path: A CSV, TSV or Parquet file.
+
+    Returns:
+        The number of each row, and its cells by the name of the column in lower case; at least one row.
+
+    Raises:
+        DataError: The table does not exist, cannot be read or has no rows.
+    """
+    shown = printable(path)
+    if not path.is_file():
+        raise DataError(f"{shown} does not exist or is not a file; pass a CSV or Parquet file")
+    is_parquet = path.suffix.lower() == ".parquet"
+    rows: list[Row] = _parquet_rows(path) if is_parquet else [*read_table(path)[1]]
+    if not rows:
+        raise DataError(f"{shown} has no rows")
+    return rows
+
+
 def _parquet_rows(path: Path) -> list[Row]:
     shown = printable(path)
     try:
@@ -158,9 +176,21 @@ def find_base(table: Path, names: Sequence[str]) -> Path:
     return table.parent
 
 
-def _column(shown: str, row: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Find a column by its standard name, otherwise by the only other name in use."""
-    own = names[:2] if names is LABEL_COLUMNS else names[:1]
+def find_column(
+    shown: str, row: Mapping[str, Any], names: Sequence[str], own_names: int = 1
+) -> str:
+    """Find a column by its standard name, otherwise by the only other name in use.
+
+    Args:
+        shown: Name of the table in messages.
+        row: A row.
+        names: The names that the column may have, those that it should have first.
+        own_names: How many of these are standard.
+
+    Raises:
+        DataError: There is no such column, or there are several.
+    """
+    own = names[:own_names]
     for name in own:
         if name in row:
             return name
@@ -185,15 +215,15 @@ def _class_columns(path: Path, row: Mapping[str, Any], path_column: str) -> dict
 
 def _ones(row: Mapping[str, Any], classes: Mapping[str, str], where: str) -> tuple[str, ...]:
     for column in classes:
-        if _text(row[column]) not in ("0", "1"):
+        if cell_text(row[column]) not in ("0", "1"):
             raise DataError(
-                f"{where}: the column {column!r} contains {_text(row[column])[:40]!r}; a table of "
+                f"{where}: the column {column!r} contains {cell_text(row[column])[:40]!r}; a table of "
                 "one column per class contains 0 and 1"
             )
-    return tuple(name for column, name in classes.items() if _text(row[column]) == "1")
+    return tuple(name for column, name in classes.items() if cell_text(row[column]) == "1")
 
 
-def _text(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """Return the text of a cell; an empty cell may be an empty text, ``None`` or NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
@@ -202,14 +232,15 @@ def _text(value: Any) -> str:
 
 def _labels(value: Any, several: bool) -> tuple[str, ...]:
     if not isinstance(value, str) and isinstance(value, Iterable):
-        names = [_text(v) for v in value]
+        names = [cell_text(v) for v in value]
     else:
-        names = _SEPARATORS.split(_text(value)) if several else [_text(value)]
+        names = _SEPARATORS.split(cell_text(value)) if several else [cell_text(value)]
     return tuple(dict.fromkeys(class_name(name.strip()) for name in names if name.strip()))
 
 
-def _split(where: str, value: Any) -> str:
-    word = _text(value).lower()
+def split_of(where: str, value: Any) -> str:
+    """Return the split that a cell names; ``"train"`` if it is empty."""
+    word = cell_text(value).lower()
     if not word:
         return "train"
     for split, words in SPLIT_WORDS.items():

@@ -72,3 +72,23 @@ def open_exported(
             )
         opened.time_limit = time_limit
     return opened
+
+
+def exchange_classes(opened: ExportedModel | None, path: Path, classes: Path) -> None:
+    """Let an exported file predict other classes.
+
+    Args:
+        opened: The opened file; ``None`` for the folder of a model.
+        path: The file, or the folder.
+        classes: The file of classes.
+
+    Raises:
+        ArtifactError: The file of classes is missing or damaged, or belongs to another model.
+        OptionError: The classes cannot be exchanged.
+    """
+    exchange = getattr(opened, "use_classes", None)
+    if exchange is None:
+        raise OptionError(
+            f"--classes requires a file that was exported with open_classes=true, which {path} is not"
+        )
+    exchange(classes)

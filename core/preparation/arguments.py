@@ -26,7 +26,7 @@ from visiongraft.module_backbone import IN_MEMORY, name_of
 from visiongraft.multi_task.file import read_task_file
 from visiongraft.options import refuse_unknown
 from visiongraft.preparation.starting import IN_MEMORY as MODEL_IN_MEMORY
-from visiongraft.preparation.starting import Start
+from visiongraft.preparation.starting import Start, is_weights_file
 from visiongraft.preprocess import as_size
 from visiongraft.privacy import Privacy
 from visiongraft.registry.calls import is_task_file
@@ -240,9 +240,10 @@ def _privacy(what: Any) -> dict[str, Any] | None:
 
 
 def _refuse_with_start(given: Mapping[str, Any]) -> None:
-    """Refuse settings that the model to continue with determines."""
+    """Refuse settings that the model to continue with determines; a weights file knows its tensors alone."""
     defaults = fit_defaults()
-    for name in ("backbone", "weights", "in_channels"):
+    of_model = ("backbone", "weights", "in_channels")
+    for name in of_model[1:2] if is_weights_file(given["start"]) else of_model:
         if given[name] != defaults[name]:
             raise OptionError(
                 f"start continues with the model's backbone; omit {name}={given[name]!r}, or pass "

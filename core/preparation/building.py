@@ -137,6 +137,7 @@ def build_backbone(
             "pretrained" if config.weights == IN_MEMORY else config.weights,
             in_channels=config.in_channels,
             size=config.size or task.input_size,
+            partial=config.partial,
         )
     return BuiltBackbone(backbone, random_state())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from visiongraft.data.check import (
     check_further,
     check_samples,
 )
-from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.data.findings import content_digest
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.inputs import Inputs
 from visiongraft.preparation.starting import Start
@@ -146,6 +147,7 @@ def read_run_data(
         if other is None:
             raise
         task, splits = other, read_splits(other, given.data, config.validation, config.seed)
+    splits = _without(splits, config.leave_out or ())
     checked = check_samples(
         splits.train,
         splits.validation,
@@ -166,6 +168,30 @@ def read_run_data(
         for name, data in given.streams.items()
     }
     return RunData(ready, task, splits, checked, evaluation, streams)
+
+
+def _without(splits: Splits, digests: Sequence[str]) -> Splits:
+    """Leave out the samples whose files have some content."""
+    if not digests:
+        return splits
+    kept = {part: _others(getattr(splits, part), set(digests)) for part in ("train", "validation")}
+    if not kept["train"]:
+        raise OptionError("leave_out leaves no training image")
+    parts = {part: getattr(splits, part).subset(which) for part, which in kept.items()}
+    return replace(splits, **parts)
+
+
+def _others(samples: Samples, digests: Collection[str]) -> list[int]:
+    def is_other(index: int) -> bool:
+        try:
+            content = samples.content(index)
+        except OSError:  # the check names files that cannot be read
+            return True
+        if content is None:
+            raise OptionError("leave_out needs images in files; leave them out of data in memory")
+        return content_digest(content) not in digests
+
+    return [index for index in range(len(samples)) if is_other(index)]
 
 
 @dataclass(frozen=True)

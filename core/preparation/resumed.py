@@ -16,7 +16,7 @@ from visiongraft.module_backbone import IN_MEMORY as NETWORK_IN_MEMORY
 from visiongraft.multi_task.file import read_task_file
 from visiongraft.preparation.arguments import check_device, converted, make_schedule
 from visiongraft.preparation.datasets import RunData
-from visiongraft.preparation.starting import IN_MEMORY
+from visiongraft.preparation.starting import IN_MEMORY, is_weights_file
 from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Schedule, for_started_head
@@ -170,6 +170,9 @@ def _take_moved(
     recorded = {"data", *inputs.weights} if inputs is not None else set()
     if IN_MEMORY in (called.get("start"), stored.start):
         recorded -= {"start"}  # a model in memory is kept in the run folder
+        if is_weights_file(called.get("start")):  # as is the one that was made of it
+            del called["start"]
+            called["backbone"] = stored.backbone
     names = [name for name in recorded if isinstance(called.get(name), (str, dict))]
     if inputs is not None:
         names += [n for n in NAMED_DATA if _same_names(called.get(n), getattr(stored, n))]

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from visiongraft.backbone import Backbone
+from visiongraft.config import fit_defaults
 from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.tasks import find_task
 from visiongraft.model import TransferModel
+from visiongraft.preparation.assembling import assemble
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import is_adapter
 from visiongraft.saving.saved_config import SavedConfig, check_class, describe_model, read_config
-from visiongraft.saving.saved_model import is_saved_model, model_folder
+from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.task import Task, create_task, required_options
 from visiongraft.task_contract.checks import bound, read_splits
 from visiongraft.training.resuming.run_folder import STARTED_FROM
@@ -52,9 +54,11 @@ class Start:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of ``fit`` that the model determines."""
+        in_memory = {} if self.model is None else {"start": IN_MEMORY}
         return {
             "backbone": self.config.backbone["name"],
             "in_channels": self.config.backbone["in_channels"],
+            **in_memory,
         }
 
     def keep(self, scratch: Path) -> None:
@@ -104,13 +108,19 @@ def find_start(given: Mapping[str, Any]) -> Start | None:
     if start is None:
         return None
     if not isinstance(start, str | Path | TransferModel):
-        raise OptionError(f"start={start!r} is neither a model nor the folder of one")
+        raise OptionError(
+            f"start={start!r} is neither a model, the folder of one nor a weights file"
+        )
+    shown = "MODEL" if isinstance(start, TransferModel) else str(start)
+    if is_weights_file(start):
+        start = _assembled(start, given)
+    elif not isinstance(start, TransferModel):
+        start = Path(start).parent if Path(start).is_file() else start
     if isinstance(start, TransferModel):
         name = plugins().name_of("task", type(start.task))
         config = describe_model(start.network, start.facts, name)
-        kind, shown = type(start.task), shown_start(IN_MEMORY)
+        kind = type(start.task)
     else:
-        shown = str(start)
         if is_adapter(Path(start)):
             raise ArtifactError(
                 f"start={start} is the folder of an adapter; load it on its base, and pass the model: "
@@ -136,7 +146,9 @@ def start_folder(start: str, scratch: Path) -> Path:
         start: The setting ``start``.
         scratch: Where the run keeps its files.
     """
-    return scratch / STARTED_FROM if start == IN_MEMORY else Path(start)
+    if start == IN_MEMORY:
+        return scratch / STARTED_FROM
+    return Path(start).parent if Path(start).is_file() else Path(start)
 
 
 def shown_start(start: str) -> str:
@@ -153,6 +165,30 @@ def started_backbone(folder: Path, size: tuple[int, int] | None) -> Backbone:
     """
     channels = read_config(model_folder(folder)).backbone["in_channels"]
     return load_backbone(folder, in_channels=channels, size=size)
+
+
+def is_weights_file(start: Any) -> TypeGuard[str | Path]:
+    """Check whether a start is a file of weights alone; the file of a saved model stands for its folder."""
+    if not isinstance(start, str | Path) or not Path(start).is_file():
+        return False
+    return Path(start).name != WEIGHTS or not is_saved_model(Path(start).parent)
+
+
+def _assembled(file: str | Path, given: Mapping[str, Any]) -> TransferModel:
+    """Make a model of a weights file."""
+    if given["task"] is None:
+        raise OptionError(f"start={file} is a weights file; name the task that it is for")
+    backbone = given["backbone"]
+    return assemble(
+        given["task"],
+        None if backbone == fit_defaults()["backbone"] else backbone,
+        file,
+        task_options=given["task_options"],
+        in_channels=given["in_channels"],
+        size=given["size"],
+        resize=given["resize"],
+        partial=given["partial"],
+    )
 
 
 def _kind(config: SavedConfig, shown: str, task: Any) -> type[Task]:

@@ -7,12 +7,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from visiongraft.adaptation.backbones import apply_adapter
 from visiongraft.adapters import AdapterChoice
 from visiongraft.backbone import Backbone, BackboneSource
+from visiongraft.data.batch import weights_channels_last
 from visiongraft.errors import ArtifactError
 from visiongraft.module_backbone import as_saved
 from visiongraft.network import Network
@@ -174,7 +174,7 @@ def load_tensors(network: Network, expected: Mapping[str, Tensor], path: Path) -
             )
     network.load_state_dict(tensors, strict=False)
     # As in training: another order in memory may choose other kernels, which round otherwise.
-    network.to(memory_format=torch.channels_last)
+    weights_channels_last(network)
     network.eval()
 
 

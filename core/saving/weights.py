@@ -144,7 +144,7 @@ def fit_weights(
     if not (fit.complete or partial):
         raise WeightsError(
             f"{origin} does not fit {backbone.info.name}: {fit.in_words()}; if it is meant to "
-            f"differ, partial=True loads the {len(loaded)} of {len(expected)} tensors that fit"
+            f"differ, partial=True (--partial) loads the {len(loaded)} of {len(expected)} tensors that fit"
         )
     own = backbone.state_dict()
     fault = first(damaged(fit.matching, own))

@@ -18,6 +18,7 @@ from visiongraft.loss_parts import LossParts
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.explained import Explained, explain_logits
 from visiongraft.task_contract.functions import DRAWINGS, task_function
+from visiongraft.task_contract.published import Published
 from visiongraft.task_contract.support import ExportSupport
 from visiongraft.task_contract.text_head import TextHead
 
@@ -35,6 +36,7 @@ class OptionalMethods:
     """Methods of every ``Task`` whose defaults suit most tasks."""
 
     name: ClassVar[str]
+    pipeline_tag: ClassVar[str] = ""  # what the Hugging Face Hub calls the task, for the model card
     splits_alike: ClassVar[bool]
     loss_over_pairs: ClassVar[bool]
 
@@ -243,6 +245,20 @@ class OptionalMethods:
             explain_logits(lambda o: cast(Tensor, task.class_logits(o)), outputs, names, wanted)
         )
 
+    def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
+        """Recognize a checkpoint of a whole network, backbone and head, that another library published.
+
+        Args:
+            tensors: The tensors of a file by name.
+
+        Returns:
+            What it is, in the terms of this task; ``None``, as by default, if it is not recognized.
+
+        Raises:
+            WeightsError: It is recognized, and this task has no head for it, or needs further options.
+        """
+        return None
+
     def after_training(self, results: Mapping[str, Any]) -> Self:
         """Return a copy of the task with what training determined, such as a decision threshold.
 
@@ -275,6 +291,15 @@ class OptionalMethods:
             text: The classifier.
         """
         raise NotImplementedError
+
+    def open_inputs(self) -> Mapping[str, str]:
+        """Return which tensors of the head an exported file may take as inputs, to exchange its classes.
+
+        Returns:
+            Names in the head's ``state_dict()``, each of a tensor whose first dimension is the classes, by
+            name of the input; none by default.
+        """
+        return {}
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         """Return further methods of this task's models.

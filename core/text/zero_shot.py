@@ -35,6 +35,8 @@ log = logging.getLogger("visiongraft")
 
 SCALES = np.logspace(0, 3, 121)  # of cosines
 FACT = "zero-shot"  # the fact of the model that tells how it was made
+ENCODER, TEXTS, TEMPLATE_FACT = "text encoder", "texts", "templates"  # and what it contains
+CENTERED = "vectors centered on their mean"
 
 
 def zero_shot(
@@ -128,7 +130,7 @@ def zero_shot(
             made = _calibrated(first, images)
         else:
             made = _mapped(vectors, names, images, seen_penalty)
-    return _model(bound, loaded, encoder, made, texts, images)
+    return _model(bound, loaded, encoder, made, texts, templates, images)
 
 
 @dataclass(frozen=True)
@@ -229,11 +231,11 @@ def _mapped(
 ) -> _Made:
     """Fit a map from images to texts, and penalize the classes that it was fitted to."""
     features, labels = images.features, images.labels
-    vectors = vectors - vectors.mean(axis=0)  # what all classes share tells none from another
-    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    # What all classes share tells none from another.
+    vectors = centered_on(vectors.mean(axis=0), vectors)
     seen = np.unique(labels)
     unseen = [name for i, name in enumerate(names) if i not in seen]
-    facts: dict[str, Any] = {"classes with images": [names[i] for i in seen]}
+    facts: dict[str, Any] = {"classes with images": [names[i] for i in seen], CENTERED: True}
     fitted = fit_map(features, labels, vectors)
     scale = best_factor(
         fitted.cosines[:, seen], np.searchsorted(seen, labels).astype(np.int64), SCALES
@@ -255,12 +257,22 @@ def _mapped(
     return _Made(head, {**facts, "scale of cosines": float(scale)})
 
 
+def centered_on(center: NDArray[np.float64], vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the directions from a point to vectors, as vectors of length 1."""
+    moved = vectors - center
+    unit: NDArray[np.float64] = moved / np.maximum(
+        np.linalg.norm(moved, axis=1, keepdims=True), 1e-12
+    )
+    return unit
+
+
 def _model(
     task: Task,
     backbone: Backbone,
     encoder: TextEncoder,
     made: _Made,
     texts: Mapping[str, Sequence[str]],
+    templates: str | Sequence[str],
     images: LabeledImages | None,
 ) -> TransferModel:
     """Put backbone and classifier together, with what is known about both."""
@@ -273,8 +285,9 @@ def _model(
         task.set_text_head(network.head, made.head)
     facts: dict[str, Any] = {
         FACT: {
-            "text encoder": encoder.info.name,
-            "texts": {name: list(each) for name, each in texts.items()},
+            ENCODER: encoder.info.name,
+            TEMPLATE_FACT: [templates] if isinstance(templates, str) else list(templates),
+            TEXTS: {name: list(each) for name, each in texts.items()},
             **made.facts,
         }
     }

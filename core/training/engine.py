@@ -15,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, gather_object
 
+from visiongraft.data.batch import weights_channels_last
 from visiongraft.errors import VisiongraftError
 from visiongraft.saving.files import write_bytes, write_json
 from visiongraft.schedules import Phase
@@ -71,7 +72,8 @@ class Engine:
         self.hooks = callbacks.hook
         self.accelerator = accelerator
         self.device: torch.device = self.accelerator.device
-        run.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        run.network.to(self.device)
+        weights_channels_last(run.network)
         self.average: Average | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.images = ImageLoaders(

@@ -15,10 +15,12 @@ from visiongraft.exporters.float_graph import float_graph
 from visiongraft.exporters.metadata import as_texts, backbone_facts, privacy_facts
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
+from visiongraft.exporters.onnx.open_classes import prove_other_classes, set_defaults
 from visiongraft.exporters.onnx.options import ExportOptions
 from visiongraft.exporters.onnx.precision import lower, refuse_unprovable
 from visiongraft.exporters.onnx.session import session_run
 from visiongraft.exporters.onnx.triton.repository import model_folder, write_repository
+from visiongraft.exporters.open_graph import OpenGraph, open_graph
 from visiongraft.exporters.options import parse_options, refuse_size
 from visiongraft.exporters.runtime.description import (
     CERTIFICATE,
@@ -81,6 +83,8 @@ class OnnxExporter(Exporter):
         chosen = chosen.for_network(graph.preprocess.config)
         if chosen.input == "float":
             graph = float_graph(graph)
+        if chosen.open_classes:
+            graph = open_graph(graph)
         refuse_unprovable(chosen, samples)
         with written_aside(path) as temporary:
             draft = _Draft(temporary, model, graph, samples, chosen)
@@ -144,8 +148,14 @@ class _Draft:
         """Write the float32 file for images of a height and width, or of any, and prove it."""
         self.options = replace(self.options, size=size)
         self.exact = trace(self.graph, size)
+        if isinstance(self.graph, OpenGraph):
+            set_defaults(self.exact, self.graph.values)
         self.write(self.exact)
-        return self.prove()
+        found = self.prove()
+        if isinstance(self.graph, OpenGraph):
+            others = prove_other_classes(self.file, self.graph, size, self.options.batches)
+            found = replace(found, comparisons=(*found.comparisons, *others))
+        return found
 
 
 def _merged(*found: Findings) -> tuple[str, ...]:

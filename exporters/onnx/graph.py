@@ -47,7 +47,6 @@ def trace(
     if outputs is None:
         with torch.no_grad():
             outputs = list(graph(*inputs.values()))  # the exporter keeps this order
-    axes = kind.axes(fixed_size=True)
     raw = kind.axes(fixed_size=size is not None or graph.takes_prepared)
     failure: Exception | None = None
     with silenced():
@@ -56,7 +55,7 @@ def trace(
                 graph,
                 tuple(inputs.values()),
                 dynamo=True,
-                dynamic_shapes=(raw, axes)[: len(inputs)],
+                dynamic_shapes=(raw, *graph.further_axes()),
                 input_names=list(inputs),
                 output_names=list(outputs),
                 opset_version=opset,

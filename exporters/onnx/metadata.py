@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import onnx
 import onnxruntime
 
+from visiongraft.class_file import OPEN_INPUTS
 from visiongraft.exporters.float_graph import SIZES
 from visiongraft.exporters.metadata import describe_model, file_versions, named_input, raw_input
 from visiongraft.exporters.onnx.options import ExportOptions
@@ -32,7 +34,10 @@ def describe(
     outputs = [_output(output) for output in exported.graph.output]
     extras = options.extra_outputs
     described = describe_model(model, taken, outputs, versions(), options.precision, extras)
-    return {**described, "opset": exported.opset_import[0].version}
+    opened = model.task.open_inputs() if options.open_classes else {}
+    shapes = {name: list(_shape(exported, name)) for name in opened}
+    more = {OPEN_INPUTS: shapes} if shapes else {}
+    return {**described, **more, "opset": exported.opset_import[0].version}
 
 
 def _input(
@@ -53,6 +58,13 @@ def _input(
         "width": width,
         "sizes": SIZES if sizes else None,
     }
+
+
+def _shape(exported: onnx.ModelProto, name: str) -> Iterator[int | str]:
+    """Return the shape of an input."""
+    (entry,) = (each for each in exported.graph.input if each.name == name)
+    for dim in entry.type.tensor_type.shape.dim:
+        yield dim.dim_param or dim.dim_value
 
 
 def versions() -> dict[str, str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from visiongraft.errors import OptionError
 from visiongraft.exporters.options import ExporterOptions
-from visiongraft.options import check_choice, is_number
+from visiongraft.options import check_choice, check_flag, is_number
 from visiongraft.preprocess import MULTIPLE, PreprocessConfig
 
 INPUTS = ("uint8", "float")
@@ -24,17 +24,23 @@ class ExportOptions(ExporterOptions):
         precision: What backbone and head compute in. Preprocessing and decoding are always float32.
         budget: By how much a lower precision may worsen the task's headline, in its own unit.
         triton: A model repository of Triton Inference Server that the file is put into as well.
+        open_classes: Whether the classes are optional inputs of the file, so that others can be given in each
+            run, see ``Task.open_inputs``.
     """
 
     input: str = "uint8"
     precision: str = "fp32"
     budget: float = 0.01
     triton: str | Path | None = None
+    open_classes: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, known in (("input", INPUTS), ("precision", PRECISIONS)):
             check_choice(name, getattr(self, name), known)
+        check_flag("open_classes", self.open_classes)
+        if self.open_classes and (self.input, self.precision) != ("uint8", "fp32"):
+            raise OptionError("open_classes=True needs input='uint8' and precision='fp32'")
         if not is_number(self.budget) or self.budget < 0:
             raise OptionError(f"budget={self.budget!r} is not a number of at least 0")
         if self.triton is not None and not (self.triton and isinstance(self.triton, (str, Path))):

@@ -52,12 +52,15 @@ def inputs_of(graph: InferenceGraph, images: NDArray[np.uint8], names: Container
     return {name: value.numpy() for name, value in inputs.items() if name in names}
 
 
-def session_run(model: Path | onnx.ModelProto, graph: InferenceGraph) -> RunBatch:
+def session_run(
+    model: Path | onnx.ModelProto, graph: InferenceGraph, defaults: bool = True
+) -> RunBatch:
     """Open a model and return a function that runs it on raw images.
 
     Args:
         model: A file, or its content.
         graph: The graph that it was traced from, of any form.
+        defaults: Leave inputs that have default values at these.
 
     Returns:
         A function from raw images, uint8 (N, H, W, C), to results by name.
@@ -67,6 +70,8 @@ def session_run(model: Path | onnx.ModelProto, graph: InferenceGraph) -> RunBatc
     """
     session = open_model(model)
     inputs = {entry.name for entry in session.get_inputs()}
+    if not defaults:
+        inputs |= {entry.name for entry in session.get_overridable_initializers()}
     outputs = [entry.name for entry in session.get_outputs()]
 
     def run(images: NDArray[np.uint8]) -> Arrays:

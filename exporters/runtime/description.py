@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from visiongraft.class_file import OPEN_INPUTS
 from visiongraft.errors import ArtifactError
 from visiongraft.exporters.runtime.task_record import FUNCTIONS, is_record
 from visiongraft.inputs import IMAGES, Inputs, described_inputs
@@ -203,6 +204,10 @@ def _has_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _has_shapes(value: Any) -> bool:
+    return _is_mapping(value) and all(isinstance(v, list) and v for v in value.values())
+
+
 _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task_metadata": (_is_facts, "a mapping with a list of class names"),
     "preprocess": (_is_preprocessing, "a description of the preprocessing"),
@@ -214,6 +219,7 @@ _TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "versions": (_is_mapping, "a mapping"),
     "backbone": (_is_mapping, "a mapping"),
     "training": (_is_mapping, "a mapping"),
+    OPEN_INPUTS: (_has_shapes, "shapes by input"),
 }
 
 

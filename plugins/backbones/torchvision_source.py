@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import torch
 import torchvision
@@ -17,6 +17,7 @@ from visiongraft.backbone import Backbone, BackboneSource, Recommendation
 from visiongraft.errors import one_line
 from visiongraft.plugins.backbones.blocks import set_image_channels
 from visiongraft.plugins.backbones.classifiers import linear_classifier
+from visiongraft.plugins.backbones.dilated import dilation_options, is_dilated, undilated
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.torchvision_chain import ChainBackbone
 from visiongraft.plugins.backbones.torchvision_vit import VitBackbone
@@ -45,9 +46,15 @@ CLASSIFIERS = ("classifier", "fc", "head", "heads")  # modules whose last layer 
 
 
 class TorchvisionSource(BackboneSource):
-    """Provides every classification architecture of torchvision."""
+    """Provides every classification architecture of torchvision.
+
+    Residual networks also end in stride 8 if ``_dilated`` follows their name, with the same weights.
+    """
 
     prefix = "torchvision"
+
+    def accepts(self, name: str) -> bool:
+        return undilated(name) in _names() and (is_dilated(name) or undilated(name) == name)
 
     def names(self) -> Sequence[str]:
         return _names()
@@ -67,7 +74,7 @@ class TorchvisionSource(BackboneSource):
         size: tuple[int, int] | None = None,
     ) -> Backbone:
         full = f"{self.prefix}/{name}"
-        published: WeightsEnum = torchvision.models.get_model_weights(name).DEFAULT
+        published: WeightsEnum = torchvision.models.get_model_weights(undilated(name)).DEFAULT
         preprocess = _preprocess(published, size)
         model = _create(full, name, preprocess.size)
         if isinstance(model, (GoogLeNet, Inception3)):
@@ -87,6 +94,9 @@ class TorchvisionSource(BackboneSource):
             preprocess.size if isinstance(model, MaxVit) else _default_size(published),
             provenance(published, pretrained),
         )
+        if is_dilated(name):  # all of its last stages have one resolution; the names are the same
+            plain = self.build(undilated(name), pretrained=False, in_channels=in_channels)
+            backbone.info = replace(backbone.info, stage_of=plain.info.stage_of)
         if pretrained:
             load_published(backbone, published)
         return backbone
@@ -95,7 +105,7 @@ class TorchvisionSource(BackboneSource):
         self, name: str, weights: Mapping[str, Tensor] | None = None
     ) -> nn.Module | None:
         if weights is None:
-            published: WeightsEnum = torchvision.models.get_model_weights(name).DEFAULT
+            published: WeightsEnum = torchvision.models.get_model_weights(undilated(name)).DEFAULT
             weights = _download(f"{self.prefix}/{name}", published)
         names = [n.removeprefix("model.").removesuffix(".weight") for n in weights]
         heads = [n for n in names if n.split(".")[0] in CLASSIFIERS and not n.endswith(".bias")]
@@ -155,7 +165,7 @@ def _preprocess(published: WeightsEnum, size: Size | None) -> PreprocessConfig:
 
 
 def _create(full: str, name: str, size: Size) -> nn.Module:
-    options: dict[str, Any] = {}
+    options = dilation_options(name)
     if name in ("googlenet", "inception_v3"):
         options = {"aux_logits": False, "init_weights": True}
     elif name.startswith("maxvit"):
@@ -165,7 +175,7 @@ def _create(full: str, name: str, size: Size) -> nn.Module:
             raise unsupported(full, size, "its position embeddings are square")
         options = {"image_size": size[0]}
     try:
-        model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        model: nn.Module = torchvision.models.get_model(undilated(name), weights=None, **options)
     except (ValueError, AssertionError, RuntimeError) as error:
         raise unsupported(full, size, one_line(error)) from error
     return model

@@ -103,6 +103,7 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
+    pipeline_tag: ClassVar[str] = "image-classification"
     whole_image_targets: ClassVar[bool] = True
     splits_alike: ClassVar[bool] = True
 
@@ -293,6 +294,12 @@ class Classification(Task):
             offset = np.zeros(len(text.projection)) if text.offset is None else text.offset
             head.projection.weight.copy_(torch.from_numpy(text.projection))
             head.projection.bias.copy_(torch.from_numpy(offset))
+
+    def open_inputs(self) -> Mapping[str, str]:
+        """Return the last layer of a head that compares vectors, unless it holds images of its classes."""
+        if not self.normalize or self.cached:
+            return {}
+        return {"class_vectors": "output.weight", "class_biases": "output.bias"}
 
     def build_loss(self) -> nn.Module:
         loss = BinaryCrossEntropy if self.multi_label else CrossEntropy

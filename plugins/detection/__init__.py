@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from visiongraft.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from visiongraft.backbone import BackboneSource
     from visiongraft.reporting.contract import ReportSection
     from visiongraft.task import Task
 
@@ -17,6 +18,14 @@ def register_tasks() -> list[type[Task]]:
     from visiongraft.plugins.detection.task import Detection
 
     return [Detection]
+
+
+@hookimpl
+def register_backbones() -> list[BackboneSource]:
+    """Return the layers of published detectors before their heads."""
+    from visiongraft.plugins.detection.models.bodies import DetectorBodySource
+
+    return [DetectorBodySource()]
 
 
 @hookimpl

@@ -40,6 +40,7 @@ from visiongraft.plugins.detection.models.selection import EMPTY, Limits
 from visiongraft.plugins.detection.mosaic import mosaic
 from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.prediction import Detected, predictions
+from visiongraft.plugins.detection.published import read_published
 from visiongraft.plugins.detection.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.seeds import preserved
@@ -53,6 +54,7 @@ from visiongraft.task import (
 )
 from visiongraft.task_contract.class_rows import ClassRows
 from visiongraft.task_contract.explained import Explained
+from visiongraft.task_contract.published import Published
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -72,8 +74,8 @@ class Detection(Task):
 
     Attributes:
         class_names: Class names by id; taken from the training data if empty.
-        head: ``"ssdlite"``, ``"ssd"``, ``"retinanet"``, ``"fcos"`` or ``"faster_rcnn"``.
-        width: Channels of the feature pyramid of the last three heads, a multiple of 32.
+        head: ``"ssdlite"``, ``"ssd"``, ``"retinanet"``, ``"fcos"``, ``"faster_rcnn"`` or ``"faster_rcnn_v2"``.
+        width: Channels of the feature pyramid of the last four heads, a multiple of 32.
         score_threshold: Detections with a score up to this are dropped, in [0, 1).
         iou_threshold: Detections that overlap a better one of their class by more than this
             intersection over union are suppressed, in (0, 1]; ``None`` is torchvision's default for
@@ -87,13 +89,16 @@ class Detection(Task):
     """
 
     name: ClassVar[str] = "detection"
+    pipeline_tag: ClassVar[str] = "object-detection"
     splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mAP"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"
     schedule_options: ClassVar[Mapping[str, Any]] = SCHEDULE_OPTIONS
 
     class_names: tuple[str, ...] = ()
-    head: Literal["ssdlite", "ssd", "retinanet", "fcos", "faster_rcnn"] = "ssdlite"
+    head: Literal["ssdlite", "ssd", "retinanet", "fcos", "faster_rcnn", "faster_rcnn_v2"] = (
+        "ssdlite"
+    )
     width: int = 128
     score_threshold: float = 0.05
     iou_threshold: float | None = None
@@ -179,6 +184,10 @@ class Detection(Task):
             head: Any = self.build_head(backbone)
         rows: dict[str, ClassRows] = head.class_rows(bound_class_names(self.class_names))
         return rows
+
+    def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
+        """Recognize the detectors that torchvision publishes."""
+        return read_published(tensors, self.class_names)
 
     def build_loss(self) -> nn.Module:
         return ImageMeanLoss(HEADS[self.head].loss)

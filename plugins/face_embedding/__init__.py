@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from visiongraft.hookspecs import hookimpl
 
 if TYPE_CHECKING:
+    from visiongraft.backbone import BackboneSource
     from visiongraft.data.readers import DataReader
     from visiongraft.task import Task
 
@@ -17,6 +18,14 @@ def register_tasks() -> list[type[Task]]:
     from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
     return [FaceEmbedding]
+
+
+@hookimpl
+def register_backbones() -> list[BackboneSource]:
+    """Register networks that were published for faces."""
+    from visiongraft.plugins.face_embedding.networks.source import FaceSource
+
+    return [FaceSource()]
 
 
 @hookimpl

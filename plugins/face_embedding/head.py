@@ -21,6 +21,14 @@ class Neck(nn.BatchNorm1d):
         return super().forward(vectors)
 
 
+class PooledEmbedding(nn.Module):
+    """Take the backbone's embedding as it is, for networks that were trained to embed."""
+
+    def forward(self, features: Features) -> Tensor:
+        """Return the pooled features, (N, dimension)."""
+        return features.pooled
+
+
 class EmbeddingHead(nn.Module):
     """Dropout, a linear layer and, as the neck, a batch norm without affine parameters.
 

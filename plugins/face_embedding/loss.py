@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from visiongraft.errors import OptionError
+
 INITIAL_STD = 0.05  # of class vectors: short ones rotate quickly to the images of their class
 EDGE = 1e-6  # the arc cosine has no finite derivative at 1 and -1
 
@@ -41,6 +43,18 @@ LOSSES = {
     "triplet": LossKind(True, 0.2, 1.0),
     "contrastive": LossKind(True, 0.0, 10.0),
 }
+
+
+class UnboundLoss(nn.Module):
+    """The loss of a task that knows no identities, with which models predict but do not train."""
+
+    def forward(self, embeddings: Tensor, targets: Any) -> dict[str, Tensor]:
+        """Refuse to compare embeddings with classes that are not known.
+
+        Raises:
+            OptionError: Always.
+        """
+        raise OptionError("the task has no identities yet; call read() and bind() first")
 
 
 def default_scale(identities: int) -> float:

@@ -30,11 +30,13 @@ from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import has_identity_files
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
 from visiongraft.plugins.face_embedding.gallery.verification import embed, verify
-from visiongraft.plugins.face_embedding.head import EmbeddingHead
+from visiongraft.plugins.face_embedding.head import EmbeddingHead, PooledEmbedding
+from visiongraft.plugins.face_embedding.networks.source import read_published
 from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
+from visiongraft.task_contract.published import Published
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph, Network
@@ -51,6 +53,8 @@ class FaceEmbedding(Task):
 
     Attributes:
         dimension: Length of the embedding.
+        head: ``"linear"``, or ``"none"`` for the embedding of a backbone that was trained to embed, of which
+            ``dimension`` must then be the length; neck and dropout are not used.
         neck: ``"batch_norm"`` after the embedding layer, or ``"none"``.
         dropout: Fraction of the inputs of the embedding layer to drop in training, in [0, 1).
         loss: ``"softmax"``, ``"arcface"``, ``"cosface"``, ``"sphereface"`` (each with a learned
@@ -76,12 +80,14 @@ class FaceEmbedding(Task):
     """
 
     name: ClassVar[str] = "face_embedding"
+    pipeline_tag: ClassVar[str] = "image-feature-extraction"
     whole_image_targets: ClassVar[bool] = True
     headline: ClassVar[str] = "verification_accuracy"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"
     input_size: ClassVar[tuple[int, int] | None] = (112, 112)
 
     dimension: int = 512
+    head: Literal["linear", "none"] = "linear"
     neck: Literal["batch_norm", "none"] = "batch_norm"
     dropout: float = 0.0
     loss: Literal["softmax", "arcface", "cosface", "sphereface", "triplet", "contrastive"] = (
@@ -105,6 +111,7 @@ class FaceEmbedding(Task):
         return self.loss in OVER_PAIRS
 
     def __post_init__(self) -> None:
+        check_choice("head", self.head, ("linear", "none"))
         check_choice("neck", self.neck, ("batch_norm", "none"))
         check_choice("loss", self.loss, LOSS_NAMES)
         check_choice("augment", self.augment, AUGMENTATIONS)
@@ -211,9 +218,21 @@ class FaceEmbedding(Task):
     # ---- model ----
 
     def build_head(self, backbone: Backbone) -> nn.Module:
+        if self.head == "none":
+            length = backbone.info.embedding_dim
+            if length != self.dimension:
+                raise OptionError(
+                    f"head='none' takes the embedding of {backbone.info.name}, of length {length}; pass "
+                    f"dimension={length} instead of {self.dimension}"
+                )
+            return PooledEmbedding()
         return EmbeddingHead(
             backbone.info.embedding_dim, self.dimension, self.dropout, self.neck == "batch_norm"
         )
+
+    def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
+        """Recognize published checkpoints of networks for faces."""
+        return read_published(tensors)
 
     def build_loss(self) -> nn.Module:
         # The library takes seconds to import, and prediction does not need it.
@@ -221,6 +240,7 @@ class FaceEmbedding(Task):
             LOSSES,
             ClassWeightLoss,
             PairLoss,
+            UnboundLoss,
             default_scale,
         )
 
@@ -229,8 +249,10 @@ class FaceEmbedding(Task):
         scale = self.scale or kind.scale or default_scale(self.identities)
         if kind.over_pairs:
             return PairLoss(self.loss, margin, scale)
-        if not self.identities:
-            raise OptionError("the task has no identities yet; call read() and bind() first")
+        if (
+            not self.identities
+        ):  # of a model that was not trained here, which can predict all the same
+            return UnboundLoss()
         return ClassWeightLoss(
             self.loss, self.identities, self.dimension, margin, scale, self.sampled_identities
         )

@@ -42,6 +42,7 @@ from visiongraft.plugins.segmentation.metrics import SegmentationMetrics
 from visiongraft.plugins.segmentation.models.geometry import masks_at_input
 from visiongraft.plugins.segmentation.options import parse_loss
 from visiongraft.plugins.segmentation.prediction import Segmented, predictions
+from visiongraft.plugins.segmentation.published import read_published
 from visiongraft.plugins.segmentation.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import (
@@ -53,6 +54,7 @@ from visiongraft.task import (
     Transform,
 )
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
+from visiongraft.task_contract.published import Published
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -94,6 +96,7 @@ class Segmentation(Task):
     """
 
     name: ClassVar[str] = "segmentation"
+    pipeline_tag: ClassVar[str] = "image-segmentation"
     splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mean_iou"
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
@@ -235,6 +238,10 @@ class Segmentation(Task):
         return {
             name: ClassRows(self.class_names[1:]) for name in found
         }  # a logit of the foreground
+
+    def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
+        """Recognize the networks that torchvision publishes."""
+        return read_published(tensors, self.class_names)
 
     def build_loss(self) -> nn.Module:
         from visiongraft.plugins.segmentation.loss import SegmentationLoss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ class Video(Classification):
     """
 
     name: ClassVar[str] = "video"
+    pipeline_tag: ClassVar[str] = "video-classification"
 
     frames: int = 8
     clips: int = 1
@@ -123,6 +124,9 @@ class Video(Classification):
         """Compare the mean over frames with texts, as which all ways of joining start."""
         assert isinstance(head, VideoHead)
         super().set_text_head(head.classifier, text)
+
+    def open_inputs(self) -> Mapping[str, str]:
+        return {name: f"classifier.{tensor}" for name, tensor in super().open_inputs().items()}
 
     def _check_shift(self, backbone: Backbone) -> None:
         """Refuse a temporal shift from one clip of a video into the next."""

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visiongraft.data.batch import Batch
+from visiongraft.data.batch import Batch, weights_channels_last
 from visiongraft.errors import PluginError
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
@@ -124,6 +124,16 @@ def test_images_are_laid_out_for_convolutions_and_keep_their_values() -> None:
 def test_images_of_other_ranks_are_moved_as_they_are(shape: tuple[int, ...]) -> None:
     images = torch.randn(shape)
     assert torch.equal(batch_with(None, images).to(CPU).images, images)
+
+
+def test_weights_are_laid_out_likewise_and_those_over_time_keep_their_layout() -> None:
+    convolutions = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3), nn.Linear(3, 4))
+    before = [parameter.clone() for parameter in convolutions.parameters()]
+    weights_channels_last(convolutions)
+    images, clips = convolutions[0].weight, convolutions[1].weight
+    assert images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    assert clips.is_contiguous()
+    assert all(torch.equal(*pair) for pair in zip(before, convolutions.parameters(), strict=True))
 
 
 def test_a_stand_in_without_content_stays_without_content() -> None:

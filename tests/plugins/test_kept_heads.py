@@ -57,9 +57,9 @@ def test_detectors_score_known_classes_as_before(head: str, tmp_path: Path) -> N
     assert kept.new_classes == ("ant", "bee")
     assert not kept.warnings()
     before, after = outputs(old), outputs(new)
-    logits = "class_logits" if head == "faster_rcnn" else "cls_logits"
+    logits = "class_logits" if head.startswith("faster_rcnn") else "cls_logits"
     pairs = [(before[logits], after[logits])]
-    if head == "faster_rcnn":
+    if head.startswith("faster_rcnn"):
         codes = [
             each["box_regression"].unflatten(2, (-1, 4)).transpose(2, 3) for each in (before, after)
         ]

@@ -2,6 +2,8 @@
 
 Ren et al., 2015, "Faster R-CNN"; Lin et al., 2017, "Feature pyramid networks". The layers and
 anchors are torchvision's; the number of proposals is fixed, so that they can be exported.
+The second version (Li et al., 2021, "Benchmarking detection transfer learning with vision transformers") is the one of
+torchvision's ``fasterrcnn_resnet50_fpn_v2``: batch norm in the pyramid, and more convolutions in both stages.
 """
 
 from __future__ import annotations
@@ -13,7 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.faster_rcnn import (
+    FastRCNNConvFCHead,
+    FastRCNNPredictor,
+    TwoMLPHead,
+)
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
@@ -44,6 +50,7 @@ REGION_LOW = REGION_HIGH = 0.5
 REGION = 7  # cells per side
 POINTS = 2  # sampling points per side of a cell
 HIDDEN = 1024
+CONVOLUTIONS = 4  # of the second stage, in the second version
 BACKGROUND_PRIOR = 0.96  # probability of background before training
 REGION_CODER = BoxCoder(center=10.0, side=5.0)
 BETA = 1 / 9  # of smooth L1
@@ -57,17 +64,26 @@ class FasterRcnnLayers(nn.Module):
         backbone: Computes the feature maps.
         classes: Number of classes.
         width: Channels of the pyramid.
+        second: Whether to build the second version.
     """
 
-    def __init__(self, backbone: Backbone, classes: int, width: int) -> None:
+    def __init__(
+        self, backbone: Backbone, classes: int, width: int, *, second: bool = False
+    ) -> None:
         super().__init__()
-        self.pyramid = FeaturePyramid(backbone, width, STRIDE, further="pooled")
+        self.pyramid = FeaturePyramid(backbone, width, STRIDE, further="pooled", norms=second)
         levels = self.pyramid.levels
         sizes = tuple((int(ANCHOR * level.stride),) for level in levels)
         generator = AnchorGenerator(sizes, (RATIOS,) * len(levels))
         self.anchors = Anchors(generator, levels, backbone.info.preprocess.size)
-        self.rpn = RPNHead(width, len(RATIOS))
-        self.box_head = TwoMLPHead(width * REGION**2, HIDDEN)
+        self.rpn = RPNHead(width, len(RATIOS), conv_depth=2 if second else 1)
+        self.box_head = (
+            FastRCNNConvFCHead(
+                (width, REGION, REGION), [width] * CONVOLUTIONS, [HIDDEN], norm_layer=nn.BatchNorm2d
+            )
+            if second
+            else TwoMLPHead(width * REGION**2, HIDDEN)
+        )
         self.box_predictor = FastRCNNPredictor(HIDDEN, classes + 1)
         # Start by detecting nothing: suppressing nearly equal candidates, twice over, depends on
         # the last digit.

@@ -60,4 +60,12 @@ HEADS: dict[str, Detector] = {
     "faster_rcnn": Detector(
         FasterRcnnLayers, faster_rcnn_loss, decode_faster_rcnn, 0.5, samples=True, noise=10.0
     ),
+    "faster_rcnn_v2": Detector(
+        partial(FasterRcnnLayers, second=True),
+        faster_rcnn_loss,
+        decode_faster_rcnn,
+        0.5,
+        samples=True,
+        noise=10.0,
+    ),
 }

@@ -26,12 +26,15 @@ class FeaturePyramid(nn.Module):
         stride: Smallest stride of a map to use, in pixels.
         further: The further maps: ``"pooled"`` is one map by subsampling, ``"last"`` two by
             convolutions from the pyramid's last map, ``"deepest"`` two from the backbone's.
+        norms: Whether a batch norm follows each convolution of the pyramid.
 
     Attributes:
         levels: The maps that ``forward`` returns.
     """
 
-    def __init__(self, backbone: Backbone, width: int, stride: int, further: Further) -> None:
+    def __init__(
+        self, backbone: Backbone, width: int, stride: int, further: Further, norms: bool = False
+    ) -> None:
         super().__init__()
         self.maps = Maps(backbone, stride)
         channels = [level.channels for level in self.maps.levels]
@@ -43,6 +46,7 @@ class FeaturePyramid(nn.Module):
             channels,
             width,
             extra_blocks=blocks,
+            norm_layer=nn.BatchNorm2d if norms else None,
         )
         self.levels = [Level(width, level.stride, level.grid) for level in self.maps.levels]
         for _ in range(1 if pooled else 2):

@@ -102,7 +102,7 @@ def test_options_that_do_not_change_the_head_can_be_changed(
     ("settings", "words"),
     [
         ({"start": "nowhere"}, "start=nowhere is not the folder of a saved model or of a run"),
-        ({"start": 7}, "start=7 is neither a model nor the folder of one"),
+        ({"start": 7}, "start=7 is neither a model, the folder of one nor a weights file"),
         (
             {"task": "classification"},
             r"is a model for task 'toy', not 'classification'; pass backb",

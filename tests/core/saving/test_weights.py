@@ -265,7 +265,7 @@ def test_missing_unexpected_and_reshaped_tensors_are_listed_with_the_way_out(
     assert "missing 1: 0.bias" in text
     assert "unexpected 1: extra" in text
     assert "reshaped 1: 2.weight (9, 4, 1, 1) instead of (5, 4, 1, 1)" in text
-    assert "partial=True loads the 6 of 8 tensors" in text
+    assert "partial=True (--partial) loads the 6 of 8 tensors" in text
     assert "test/tiny" in text and "tiny.pth" in text
 
 

@@ -24,6 +24,7 @@ class Hub:
         status: The status of answers instead of 200, if it is set.
         broken: After how many bytes transfers of large files break off, if they do.
         redirects: Whether files that are larger than ``large`` bytes are on another host.
+        proxied: Hosts that clients asked this server for as their proxy.
     """
 
     large = 1000
@@ -34,6 +35,7 @@ class Hub:
         self.status: int | None = None
         self.broken: int | None = None
         self.redirects = False
+        self.proxied: list[str] = []
         self.url = ""
 
     def add(self, repository: str, folder: Path) -> None:
@@ -77,6 +79,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         hub = self.hub
+        if self.path.startswith("http://"):  # as clients ask a proxy
+            _, _, host, self.path = self.path.split("/", 3)
+            hub.proxied.append(host)
         parts = self.path.partition("?")[0].strip("/").split("/")
         if len(parts) < 4 or (parts[2] != "resolve" and parts[0] != "elsewhere"):
             return self._model_info(parts) if parts[:2] == ["api", "models"] else self._plain(404)

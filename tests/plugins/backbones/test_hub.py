@@ -203,3 +203,31 @@ def test_the_command_downloads_from_the_endpoint_of_the_environment(
     code = f"import visiongraft as vg\nfor n in {list(NAMES.values())}: vg.load_backbone(n)"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=300)
     assert sum(file.endswith(".safetensors") for file in hub.fetched()) == len(NAMES)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("excepted", [False, True])
+def test_the_proxy_of_the_environment_is_used_unless_the_hub_is_excepted(
+    hub: Hub, tmp_path: Path, excepted: bool
+) -> None:
+    lower = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
+    environment = {**lower, "HF_ENDPOINT": "http://hub.invalid", "HF_HOME": str(tmp_path / "home")}
+    environment |= {"HTTP_PROXY": hub.url, "http_proxy": hub.url}
+    if excepted:
+        environment |= {"NO_PROXY": "hub.invalid", "no_proxy": "hub.invalid"}
+    code = f"import visiongraft as vg\nfor n in {list(NAMES.values())}: vg.load_backbone(n)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        check=False,
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
+    if excepted:
+        assert "the hub cannot be reached" in done.stderr
+        assert not hub.proxied
+    else:
+        assert done.returncode == 0, done.stderr
+        assert set(hub.proxied) == {"hub.invalid"}
+        assert sum(file.endswith(".safetensors") for file in hub.fetched()) == len(NAMES)

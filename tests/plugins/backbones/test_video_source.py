@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 import torchvision
 
+import visiongraft
 from visiongraft.errors import BackboneError, OptionError
 from visiongraft.inputs import Clips
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.backbones.video_source import ClipBackbone
+from visiongraft.plugins.video.example import make_dataset
 from visiongraft.plugins.video.task import Video
 
 NAMES = [
@@ -80,3 +84,27 @@ def test_videos_are_classified_on_it(backbone: ClipBackbone) -> None:
 def test_another_number_of_channels_is_refused() -> None:
     with pytest.raises(BackboneError, match="takes 3 channels, not 1"):
         load_backbone("torchvision_video/swin3d_t", weights=None, in_channels=1)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["r3d_18", "mvit_v2_s", "swin3d_t"])
+def test_it_trains_and_a_saved_model_predicts_the_same(name: str, tmp_path: Path) -> None:
+    task = Video(frames=4)
+    clips = make_dataset(Path(), 6, 0, (), task.inputs)
+    model = visiongraft.fit(
+        clips,
+        task=task,
+        backbone=f"torchvision_video/{name}",
+        weights=None,
+        size=32,
+        epochs=1,
+        schedule="full",
+        batch_size=4,
+        workers=0,
+        device="cpu",
+        callbacks=(),
+    )
+    model.save(tmp_path / "model")
+    clip = clips[0][0]
+    (one,), (other,) = (m.predict([clip]) for m in (model, visiongraft.load(tmp_path / "model")))
+    assert one == other

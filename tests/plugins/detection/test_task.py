@@ -73,7 +73,7 @@ def trial() -> TaskTrial:
 
 @pytest.fixture(scope="module")
 def trials() -> dict[str, TaskTrial]:
-    return {head: TaskTrial(Detection(head=head, width=32)) for head in OTHERS}  # type: ignore[arg-type]
+    return {head: TaskTrial(Detection(head=head, width=32)) for head in (*OTHERS, "faster_rcnn_v2")}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
@@ -102,7 +102,9 @@ def test_a_few_images_are_learned(tmp_path: Path) -> None:
     assert model.evaluate(data)["AP50"] > 0.4
 
 
-@pytest.mark.parametrize("head", OTHERS)
+@pytest.mark.parametrize(
+    "head", [*OTHERS, pytest.param("faster_rcnn_v2", marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("check", [of_a_head(check) for check in FORWARD_CHECKS])
 def test_every_head_passes_the_checks_without_training(
     trials: dict[str, TaskTrial], head: str, check: Check[Any]
@@ -111,7 +113,9 @@ def test_every_head_passes_the_checks_without_training(
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("head", OTHERS)
+@pytest.mark.parametrize(
+    "head", [*OTHERS, pytest.param("faster_rcnn_v2", marks=pytest.mark.exhaustive)]
+)
 @pytest.mark.parametrize("name", TRAINING)
 def test_every_head_learns_and_exports(trials: dict[str, TaskTrial], head: str, name: str) -> None:
     (check,) = [check for check in TASK_CHECKS if check.name == name]

@@ -68,7 +68,7 @@ def test_losses_over_pairs_are_declared(name: Any) -> None:
 
 def test_without_data_there_is_no_loss_with_class_vectors() -> None:
     with pytest.raises(OptionError, match="the task has no identities yet"):
-        FaceEmbedding().build_loss()
+        FaceEmbedding().build_loss()(torch.zeros(2, 512), {})
     FaceEmbedding(loss="triplet").build_loss()
     with pytest.raises(DataError, match="bind takes the samples of read"):
         FaceEmbedding().bind([])  # type: ignore[arg-type]

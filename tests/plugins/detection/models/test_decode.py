@@ -135,10 +135,11 @@ def test_each_exporter_gets_its_own_implementation_of_the_operators() -> None:
     assert task.export_support().operators_for("other") == {}
 
 
+SECOND = pytest.param("faster_rcnn_v2", marks=pytest.mark.exhaustive)
 HEADS = ["ssdlite", "ssd", "retinanet", "fcos", "faster_rcnn"]
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [*HEADS, SECOND])
 def test_every_head_decodes_to_fixed_shapes(head: Any) -> None:
     task = Detection(class_names=("a", "b"), head=head, width=32, detections=7, score_threshold=0.0)
     backbone = stretched("simple_cnn", 32)
@@ -168,7 +169,7 @@ def stretched(name: str, size: int) -> Any:
     return backbone.eval()
 
 
-@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("head", [*HEADS, SECOND])
 def test_a_plain_vision_transformer_gets_a_pyramid(head: Any) -> None:
     task = Detection(class_names=("a", "b"), head=head, width=32)
     backbone = stretched("timm/test_vit", 160)

@@ -1,0 +1,1 @@
+"""What a model tells about its training images, and models without some of them."""

@@ -1,0 +1,1 @@
+"""Networks that were published for faces, as backbones."""

@@ -1,0 +1,1 @@
+"""Federated training: sites train on their own images, and only what trains travels."""

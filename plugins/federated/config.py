@@ -1,0 +1,132 @@
+"""The settings of federated training, read from one file that server and sites share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from visiongraft.config import fit_defaults
+from visiongraft.data.parsing import read_json, read_yaml
+from visiongraft.errors import OptionError, VisiongraftError, one_line
+from visiongraft.options import check_fraction, check_integer, is_number, refuse_unknown
+from visiongraft.plugins.federated.aggregation import Method, find_method
+
+# Settings of `fit` that sites do not take: they concern one run on one dataset.
+NOT_OF_SITES = (
+    "data",
+    "budget",
+    "evaluate_on",
+    "streams",
+    "select",
+    "swa",
+    "wise_ft",
+    "patience",
+    "checkpoint_every",
+    "privacy",
+)
+
+OR_NONE = ("weights", "clip_norm")  # for which the text "none" stands for none
+
+
+class FederatedError(VisiongraftError):
+    """Federated training cannot go on."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class FederatedConfig:
+    """The settings of federated training.
+
+    Attributes:
+        fit: Arguments of ``fit`` for the sites, such as task, backbone and schedule. ``epochs`` are those of
+            one round; the schedule has one phase.
+        rounds: Number of rounds, at least 1.
+        method: How the server combines what sites send, with or without options: ``fedavg``,
+            ``fedprox(mu=0.01)``, ``fedadam(learning_rate=0.01)``, ``median`` or ``trimmed_mean(fraction=0.2)``.
+        sites: Paths of the datasets of the sites by name, for a simulation.
+        fraction: Fraction of the sites that train in each round, in (0, 1].
+        least_sites: Sites whose updates a round needs, at least 1.
+        personal: What stays at each site though it trains: ``norms`` (FedBN), ``head``, or names of
+            stages and patterns over names of parameters.
+        timeout: Seconds that a round waits for sites of a deployment.
+        seed: Seed of the choice of sites, and of their training.
+
+    Raises:
+        OptionError: A value is invalid.
+    """
+
+    fit: dict[str, Any]
+    rounds: int
+    method: str = "fedavg"
+    sites: dict[str, str] = field(default_factory=dict)
+    fraction: float = 1.0
+    least_sites: int = 1
+    personal: tuple[str, ...] = ()
+    timeout: float = 3600.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_integer("rounds", self.rounds, least=1)
+        check_integer("least_sites", self.least_sites, least=1)
+        check_integer("seed", self.seed, least=0)
+        if self.fraction != 1:
+            check_fraction("fraction", self.fraction)
+        if not self.fraction:
+            raise OptionError("fraction=0 lets no site train")
+        if not is_number(self.timeout) or self.timeout <= 0:
+            raise OptionError(f"timeout={self.timeout!r} is not a positive number of seconds")
+        if not isinstance(self.fit, Mapping) or not isinstance(self.sites, Mapping):
+            raise OptionError("fit and sites are not settings by name")
+        known = [name for name in fit_defaults() if name not in NOT_OF_SITES]
+        refuse_unknown("federated: fit", map(str, self.fit), [*known, "learning_rate"])
+        find_method(self.method)
+
+    @property
+    def aggregation(self) -> Method:
+        """How the server combines what sites send."""
+        return find_method(self.method)
+
+    @classmethod
+    def read(cls, path: Path) -> FederatedConfig:
+        """Read a .toml, .yaml or .json file; relative paths are relative to the working folder.
+
+        Raises:
+            DataError: The file is missing or damaged.
+            OptionError: A setting is unknown, missing or invalid.
+        """
+        return cls.of(_parsed(path), str(path))
+
+    @classmethod
+    def of(cls, values: Any, where: str = "federated") -> FederatedConfig:
+        """Make the settings from values by name, as a file has them."""
+        if not isinstance(values, Mapping):
+            raise OptionError(f"{where} contains no settings by name, such as rounds = 5")
+        refuse_unknown(where, map(str, values), [each.name for each in fields(cls)])
+        for name in ("fit", "rounds"):
+            if name not in values:
+                raise OptionError(f"{where} lacks {name!r}")
+        personal = values.get("personal", ())
+        several = (personal,) if isinstance(personal, str) else tuple(personal)
+        fit = values["fit"]
+        if isinstance(fit, Mapping):  # TOML has no null
+            fit = {n: None if n in OR_NONE and v == "none" else v for n, v in fit.items()}
+        return cls(**{**values, "fit": fit, "personal": several})
+
+
+def _parsed(path: Path) -> Any:
+    import tomllib
+
+    suffix = path.suffix.lower()
+    if suffix == ".json":
+        return read_json(path)
+    if suffix in (".yaml", ".yml"):
+        return read_yaml(path)
+    if suffix != ".toml":
+        raise OptionError(f"{path}: expected a .toml, .yaml or .json file")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise OptionError(f"{path} cannot be read: {one_line(error)}") from error

@@ -1,0 +1,114 @@
+"""What travels between server and sites: the declared tensors as .npy bytes, and nothing else."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visiongraft.errors import VisiongraftError, name_some
+
+Arrays = Mapping[str, NDArray[np.floating[Any]]]
+Payload = Mapping[str, bytes]
+
+
+class ExchangeError(VisiongraftError):
+    """A message holds something else than the declared tensors."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The tensors that may travel.
+
+    Attributes:
+        shapes: Shape of each by name.
+        buffers: Names of those that are statistics, not parameters.
+        frozen: Digest of all tensors that do not train, which is equal at all sites.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    buffers: tuple[str, ...]
+    frozen: str
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers one message holds."""
+        return sum(int(np.prod(shape)) for shape in self.shapes.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the declaration as JSON values."""
+        shapes = {name: list(shape) for name, shape in self.shapes.items()}
+        return {"shapes": shapes, "buffers": list(self.buffers), "frozen": self.frozen}
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Declared:
+        """Make it from what ``to_json`` returned."""
+        shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
+        return cls(shapes, tuple(values["buffers"]), values["frozen"])
+
+    def difference(self, other: Declared) -> str:
+        """Describe how another declaration differs; nothing if it does not."""
+        odd = sorted(self.shapes.keys() ^ other.shapes.keys())
+        if odd:
+            return f"other tensors train: {name_some(odd)}"
+        wrong = [name for name, shape in self.shapes.items() if other.shapes[name] != shape]
+        if wrong:
+            name = wrong[0]
+            return f"{name!r} has the shape {other.shapes[name]}, elsewhere {self.shapes[name]}"
+        return "" if self.frozen == other.frozen else "the frozen tensors have other values"
+
+
+def encode(arrays: Arrays) -> dict[str, bytes]:
+    """Encode arrays as .npy bytes, as Flower does."""
+    return {name: _npy(array) for name, array in arrays.items()}
+
+
+def decode(payload: Payload, declared: Declared) -> dict[str, NDArray[np.float32]]:
+    """Decode a message, and refuse all but the declared tensors.
+
+    Args:
+        payload: .npy bytes by name.
+        declared: What may travel.
+
+    Returns:
+        float32 arrays by name.
+
+    Raises:
+        ExchangeError: A tensor is not declared or missing, has another shape or type, or is not finite.
+    """
+    odd = sorted(payload.keys() ^ declared.shapes.keys())
+    if odd:
+        state = "is not declared" if odd[0] in payload else "is missing"
+        raise ExchangeError(f"tensor {odd[0]!r} {state}; {len(declared.shapes)} tensors travel")
+    found = {}
+    for name, shape in declared.shapes.items():
+        try:
+            array = np.load(io.BytesIO(payload[name]), allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise ExchangeError(f"tensor {name!r} is no .npy file: {error}") from error
+        if array.shape != shape or array.dtype != np.float32:
+            got = f"{array.dtype} {array.shape}"
+            raise ExchangeError(f"tensor {name!r} is {got}, not float32 {shape}")
+        if len(payload[name]) != len(_npy(array)):
+            raise ExchangeError(
+                f"tensor {name!r} has {len(payload[name])} bytes: more than its values"
+            )
+        if not np.isfinite(array).all():
+            raise ExchangeError(f"tensor {name!r} is not finite")
+        found[name] = array
+    return found
+
+
+def size(payload: Payload) -> int:
+    """Return the number of bytes of a message."""
+    return sum(map(len, payload.values()))
+
+
+def _npy(array: NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+    return buffer.getvalue()

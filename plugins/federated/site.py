@@ -1,0 +1,282 @@
+"""A site: it trains the declared tensors on its own images, starting from those of the server."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from visiongraft.config import fit_defaults
+from visiongraft.errors import OptionError
+from visiongraft.hookspecs import hookimpl
+from visiongraft.model import TransferModel
+from visiongraft.network import Network
+from visiongraft.plugins.federated.config import FederatedConfig
+from visiongraft.plugins.federated.exchange import Declared, decode, encode
+from visiongraft.preparation.arguments import new_settings
+from visiongraft.preparation.building import prepare_run
+from visiongraft.preparation.datasets import Given
+from visiongraft.preparation.starting import find_start
+from visiongraft.registry.callbacks import listen
+from visiongraft.saving.tensor_files import read_tensors, write_tensors
+from visiongraft.schedules import Phase
+from visiongraft.seeds import mix_seed
+from visiongraft.training.batches.sources import ImageBatches
+from visiongraft.training.engine import Engine
+from visiongraft.training.evaluation import scalars
+from visiongraft.training.execution.devices import make_accelerator
+from visiongraft.training.freezing import digest, frozen_tensors
+from visiongraft.training.resuming.checkpoint import RunState
+from visiongraft.training.run import Run
+from visiongraft.training.trainable import apply_phase, selected_parameters
+from visiongraft.tuning.batch_finder import set_batch_size
+
+log = logging.getLogger("visiongraft")
+
+NORMS = "norms"  # all layers that normalize, with their statistics
+NORM_LAYERS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a site sends after its training, and says about it.
+
+    Attributes:
+        payload: The declared tensors.
+        images: Number of training images.
+        metrics: Metrics of its own validation images after its training.
+        frozen: Digest of what its receipts show to be unchanged.
+    """
+
+    payload: dict[str, bytes]
+    images: int
+    metrics: dict[str, float]
+    frozen: str
+
+
+class Site:
+    """A site with its images.
+
+    Args:
+        name: Its name.
+        data: Its dataset.
+        config: The settings of all sites.
+        folder: Where what stays at the site is kept, and its final model is written.
+
+    Attributes:
+        declared: The tensors that travel.
+
+    Raises:
+        VisiongraftError: The dataset or a setting is invalid.
+    """
+
+    def __init__(self, name: str, data: Any, config: FederatedConfig, folder: Path) -> None:
+        self.name, self.config, self.folder = name, config, folder
+        self._scratch = TemporaryDirectory(prefix="visiongraft-site-")
+        scratch = Path(self._scratch.name)
+        asked = {**fit_defaults(), "learning_rate": None, **config.fit, "data": data}
+        origin = find_start(asked)
+        settings, task, schedule = new_settings({**asked, "select": "last"}, origin)
+        self.accelerator = make_accelerator(settings)
+        self.run, self.found = prepare_run(
+            Given(data, start=origin), task, settings, schedule, self.accelerator, None, scratch
+        )
+        set_batch_size(self.run, asked["batch_size"], self.accelerator)
+        self.network = self.run.network
+        apply_phase(self.network, _only_phase(self.run))
+        trained = _changing(self.network)
+        personal = _personal(self.network, config.personal) & trained.keys()
+        self.personal = sorted(personal)
+        travels = {n: t for n, t in trained.items() if n not in personal}
+        if not travels:
+            raise OptionError(
+                f"personal={list(config.personal)}: nothing that trains is left to travel"
+            )
+        parameters = dict(self.network.named_parameters())
+        self.declared = Declared(
+            {name: tuple(tensor.shape) for name, tensor in travels.items()},
+            tuple(name for name in travels if name not in parameters),
+            _digest({n: digest(t) for n, t in frozen_tensors(self.network).items()}),
+        )
+
+    def values(self) -> dict[str, bytes]:
+        """Return the present values of the tensors that travel."""
+        state = self.network.state_dict()
+        return encode({name: _array(state[name]) for name in self.declared.shapes})
+
+    def train(self, payload: Mapping[str, bytes], number: int) -> Trained:
+        """Train from the values of the server.
+
+        Args:
+            payload: The global tensors.
+            number: Number of the round, from 0.
+
+        Returns:
+            What to send.
+
+        Raises:
+            ExchangeError: The payload holds something else.
+            ReceiptError: Something frozen changed.
+        """
+        self._load(payload, number)
+        run = self.run
+        seed = mix_seed(self.config.seed, "site", self.name, number) % 2**31
+        run.config, run.state = replace(run.config, seed=seed), RunState()
+        engine = _SiteEngine(run, self.accelerator, self.config.aggregation.mu)
+        engine.train()
+        self._keep_personal(number)
+        (receipt,) = run.state.receipts
+        metrics = scalars(run.history[-1]["validation"])
+        return Trained(self.values(), len(run.training), metrics, _digest(receipt["frozen"]))
+
+    def finish(self, payload: Mapping[str, bytes]) -> dict[str, float]:
+        """Measure the final values on the site's own validation images, and save its model.
+
+        Args:
+            payload: The final global tensors; what is personal stays that of the site.
+
+        Returns:
+            Metrics, and the number of images as ``"images"``.
+        """
+        self._load(payload, self.config.rounds)
+        self.network.held_in_eval = ()
+        self.network.eval()
+        engine = _SiteEngine(self.run, self.accelerator)
+        results = engine.measuring.all(ImageBatches(engine.images, augment=False)).validation
+        metrics = scalars(results)
+        facts = {
+            "data": {**self.found.splits.facts, **self.found.checked.report.counts()},
+            "federated": {
+                **{k: v for k, v in asdict(self.config).items() if k not in ("fit", "sites")},
+                "site": self.name,
+                "tensors that travelled": len(self.declared.shapes),
+                "personal tensors": len(self.personal),
+            },
+            "training": {"schedule": self.run.config.schedule, "epochs": self.run.config.epochs},
+            "metrics": results,
+        }
+        model = TransferModel(self.network, facts, self.run.validation, None)
+        model.save(self.folder / "model")
+        return {**metrics, "images": float(len(self.run.validation))}
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self._scratch.cleanup()
+
+    def _load(self, payload: Mapping[str, bytes], number: int) -> None:
+        values = decode(payload, self.declared)
+        state = self.network.state_dict()
+        kept = self._kept_before(number)
+        for name, array in values.items():
+            state[name].copy_(torch.from_numpy(array))
+        for name, tensor in kept.items():
+            state[name].copy_(tensor)
+
+    def _keep_personal(self, number: int) -> None:
+        if self.personal:
+            state = self.network.state_dict()
+            path = self.folder / f"personal-{number:05d}.safetensors"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(path, {name: state[name] for name in self.personal}, {"round": number})
+
+    def _kept_before(self, number: int) -> dict[str, Tensor]:
+        """Return the personal tensors as they were after the last round before this one."""
+        files = sorted(self.folder.glob("personal-*.safetensors")) if self.personal else []
+        before = [path for path in files if int(path.stem.partition("-")[2]) < number]
+        return read_tensors(before[-1])[0] if before else {}
+
+
+class _SiteEngine(Engine):
+    """An engine whose head starts from the global values, and that pulls towards them."""
+
+    def __init__(self, run: Run, accelerator: Any, mu: float = 0.0) -> None:
+        super().__init__(run, listen([_Proximal(self, mu)]), accelerator)
+
+    def _start_head(self, batches: Any) -> None:
+        """Leave the head as the server sent it."""
+
+
+class _Proximal:
+    """Adds the gradient of ``mu / 2 * |w - w_global|^2`` before each step (FedProx)."""
+
+    def __init__(self, engine: Engine, mu: float) -> None:
+        self.engine, self.mu = engine, mu
+
+    @hookimpl
+    def phase_started(self) -> None:
+        if not self.mu:
+            return
+        for optimizer in self.engine.optimizers:
+            held = [p for group in optimizer.param_groups for p in group["params"]]
+            begun = [p.detach().clone() for p in held]
+            optimizer.register_step_pre_hook(partial(_pull, held, begun, self.mu))
+
+
+def _pull(held: list[Tensor], begun: list[Tensor], mu: float, *_: Any) -> None:
+    for parameter, start in zip(held, begun, strict=True):
+        if parameter.grad is not None:
+            parameter.grad.add_(parameter.detach() - start, alpha=mu)
+
+
+def _only_phase(run: Run) -> Phase:
+    phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
+    phase = next(phases)
+    with suppress(LookupError):  # of one that reads a history, which sites do not have
+        try:
+            phases.send([])
+        except StopIteration:
+            return phase
+    raise OptionError(
+        f"federated: schedule {run.schedule.name!r} has several phases; choose one with a single phase, "
+        "such as linear_probe, last_n or full"
+    )
+
+
+def _changing(network: Network) -> dict[str, Tensor]:
+    """Return what a phase changes: parameters that train, and statistics that are updated."""
+    state = network.state_dict()
+    found = {name: state[name] for name in state if name in network.trained}
+    held = {id(module) for module in network.held_in_eval}
+    for prefix, module in network.named_modules():
+        if isinstance(module, _NormBase) and id(module) not in held:
+            for name, buffer in module.named_buffers(recurse=False):
+                if buffer.is_floating_point():
+                    found[f"{prefix}.{name}"] = buffer
+    return dict(sorted(found.items()))
+
+
+def _personal(network: Network, asked: tuple[str, ...]) -> set[str]:
+    found = set(selected_parameters(network, [a for a in asked if a != NORMS], "personal"))
+    layers = {n: m for n, m in network.named_modules() if isinstance(m, NORM_LAYERS)}
+    if NORMS in asked:
+        if not layers:
+            raise OptionError("personal='norms': the network has no layer that normalizes")
+        for prefix, module in layers.items():
+            found |= {f"{prefix}.{name}" for name in module.state_dict()}
+    # Statistics stay with the parameters of their layer.
+    for prefix, module in layers.items():
+        own = {f"{prefix}.{name}" for name, _ in module.named_parameters(recurse=False)}
+        if own and own <= found:
+            found |= {f"{prefix}.{name}" for name, _ in module.named_buffers(recurse=False)}
+    return found
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.detach().to("cpu", torch.float32).contiguous().numpy()
+
+
+def _digest(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()
