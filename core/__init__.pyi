@@ -36,6 +36,8 @@ from visiongraft.data.samples import Samples as Samples
 from visiongraft.data.samples import Splits as Splits
 from visiongraft.data.samples import WrappedSamples as WrappedSamples
 from visiongraft.errors import VisiongraftError as VisiongraftError
+from visiongraft.explaining.explaining import Explanation as Explanation
+from visiongraft.explaining.explaining import explain as explain
 from visiongraft.exporter import Exporter as Exporter
 from visiongraft.fitting import fit as fit
 from visiongraft.hookspecs import RunHooks as RunHooks
