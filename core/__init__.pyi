@@ -11,6 +11,8 @@ from visiongraft.advice.report import Advice as Advice
 from visiongraft.auditing.attacks import Attack as Attack
 from visiongraft.auditing.audit import Audit as Audit
 from visiongraft.auditing.audit import audit as audit
+from visiongraft.auditing.fairness import Fairness as Fairness
+from visiongraft.auditing.fairness import fairness as fairness
 from visiongraft.auditing.forgetting import forget as forget
 from visiongraft.averaging.soups import soup as soup
 from visiongraft.averaging.wise_ft import wise_ft as wise_ft

@@ -84,6 +84,7 @@ for command in (
     comparing.compare,
     auditing.audit,
     auditing.forget,
+    auditing.fairness,
     reports.report,
     training.demo,
     listings.tasks,

@@ -1,4 +1,4 @@
-"""Commands on what a model tells about its images: ``audit`` and ``forget``."""
+"""Commands on what a model does to people: ``audit``, ``forget`` and ``fairness``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from visiongraft.cli.options import Json
-from visiongraft.cli.output import Answer, shown_warnings
+from visiongraft.cli.output import Answer, shown_warnings, table
 
 
 def audit(
@@ -57,3 +57,25 @@ def forget(
     return Answer(
         {**record, "model": str(out / "model"), "metrics": model.facts["metrics"]}, [line]
     )
+
+
+def fairness(
+    model: Annotated[Path, typer.Argument(help="Run or saved model folder.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Dataset with labels and groups.")],
+    by: Annotated[
+        str,
+        typer.Option(
+            metavar="ATTRIBUTE",
+            help="What defines the groups, such as a further column of a table.",
+        ),
+    ],
+    replicates: Annotated[int, typer.Option(min=20, help="Bootstrap replicates.")] = 100,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of bootstrap and permutations.")] = 0,
+    as_json: Json = False,
+) -> Answer:
+    """Compare the metrics of MODEL for groups of images, with intervals."""
+    from visiongraft.auditing.fairness import fairness as compare_groups
+
+    with shown_warnings():
+        found = compare_groups(model, data, groups=by, replicates=replicates, seed=seed)
+    return Answer(found.to_json(), [table(*found.table()), *found.statements()])

@@ -62,9 +62,9 @@ class KeptHead:
         kept = ", ".join(filter(None, ["backbone", _some(self.parts(WHOLE))]))
         lines = [f"start: kept: {kept}"]
         if self.parts(BY_CLASS):
-            rows = f"rows of {len(self.classes)} classes{_named(self.classes)} are kept in "
-            anew = f"; {len(self.new_classes)} begin anew{_named(self.new_classes)}"
-            lines.append(f"start: {rows}{_some(self.parts(BY_CLASS))}{anew}")
+            classes, anew = (_some(each) or "none" for each in (self.classes, self.new_classes))
+            layers = _some(self.parts(BY_CLASS))
+            lines.append(f"start: classes kept in {layers}: {classes}; begun anew: {anew}")
         return tuple(lines)
 
     def warnings(self) -> tuple[str, ...]:
@@ -185,7 +185,3 @@ def _parts(states: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
 
 def _some(names: Iterable[str]) -> str:
     return name_some(names, SHOWN)
-
-
-def _named(classes: tuple[str, ...]) -> str:
-    return f" ({_some(classes)})" if classes else ""

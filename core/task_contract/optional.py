@@ -35,6 +35,7 @@ class OptionalMethods:
     """Methods of every ``Task`` whose defaults suit most tasks."""
 
     name: ClassVar[str]
+    pipeline_tag: ClassVar[str] = ""  # what the Hugging Face Hub calls the task, for the model card
     splits_alike: ClassVar[bool]
     loss_over_pairs: ClassVar[bool]
 

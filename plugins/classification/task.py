@@ -100,6 +100,7 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
+    pipeline_tag: ClassVar[str] = "image-classification"
     whole_image_targets: ClassVar[bool] = True
     splits_alike: ClassVar[bool] = True
 

@@ -87,6 +87,7 @@ class Detection(Task):
     """
 
     name: ClassVar[str] = "detection"
+    pipeline_tag: ClassVar[str] = "object-detection"
     splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mAP"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import DataError
+from visiongraft.plugins.dense.made_image import as_images
+from visiongraft.plugins.image_sets.features import ImageSets
 from visiongraft.task import Arrays
 
 Values = NDArray[np.float64]
@@ -21,11 +23,17 @@ class ImageMetrics:
     """Compares images with their targets, all of 0..1, and averages over the images.
 
     ``ssim``, the headline metric, is the structural similarity; ``psnr`` the peak signal-to-noise
-    ratio in decibels; ``l1`` the mean absolute difference.
+    ratio in decibels; ``l1`` the mean absolute difference. With a feature network also ``kid``, ``fid``,
+    ``precision`` and ``recall``, of all images and all targets.
+
+    Args:
+        features: Name of the feature network; ``None`` for none.
+        size: Height and width to which it gets images; its own if ``None``.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, features: str | None = None, size: int | None = None) -> None:
         self.rows: list[tuple[float, float, float]] = []
+        self.sets = None if features is None else ImageSets(features, size)
 
     def update(self, decoded: Arrays, targets: Any) -> None:
         """Add one batch.
@@ -46,6 +54,8 @@ class ImageMetrics:
                 )
             made = image.astype(np.float64)
             self.rows.append((ssim(made, wanted), psnr(made, wanted), _l1(made, wanted)))
+        if self.sets is not None:
+            self.sets.add(as_images(decoded["image"]), [np.asarray(target) for target in targets])
 
     def compute(self) -> dict[str, Any]:
         """Return the means over all images so far.
@@ -56,7 +66,8 @@ class ImageMetrics:
         if not self.rows:
             raise DataError("there are no images to evaluate")
         means = np.mean(self.rows, axis=0).tolist()
-        return dict(zip(("ssim", "psnr", "l1"), means, strict=True))
+        further = {} if self.sets is None else self.sets.compare()
+        return {**dict(zip(("ssim", "psnr", "l1"), means, strict=True)), **further}
 
 
 def psnr(made: Values, wanted: Values) -> float:

@@ -16,7 +16,7 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.samples import EvaluationSplit, Splits
 from visiongraft.errors import OptionError
 from visiongraft.optimizers import OptimizerSpec
-from visiongraft.options import check_choice, is_number
+from visiongraft.options import check_choice, check_integer, is_number
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
 from visiongraft.plugins.translation.base import ImageToImage
 from visiongraft.plugins.translation.critic import CRITIC, Pix2PixLoss
@@ -47,15 +47,21 @@ class Translation(ImageToImage):
         adversarial_loss: ``"non_saturating"``, ``"hinge"`` or ``"least_squares"``, for a critic that is
             trained against the network as in pix2pix (Isola et al., 2017); ``None`` for none.
         adversarial_weight: Weight of what the critic says, beside ``loss`` of weight 1.
+        features: Name of the pretrained backbone by whose features all images that are made are also
+            compared with all targets; ``None`` for no such metrics.
+        features_size: Height and width of the images that it gets; its own if ``None``.
     """
 
     name: ClassVar[str] = "translation"
+    pipeline_tag: ClassVar[str] = "image-to-image"
     headline: ClassVar[str] = "ssim"
     bounds: ClassVar[tuple[float, float] | None] = (-1.0, 1.0)
 
     loss: Literal["l1", "l2", "charbonnier"] = "l1"
     adversarial_loss: Literal["non_saturating", "hinge", "least_squares"] | None = None
     adversarial_weight: float = 0.01
+    features: str | None = None
+    features_size: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -66,6 +72,8 @@ class Translation(ImageToImage):
             raise OptionError(
                 f"adversarial_weight={self.adversarial_weight!r} is not a positive number"
             )
+        if self.features_size is not None:
+            check_integer("features_size", self.features_size, least=1)
 
     @property
     def adversarial(self) -> bool:  # type: ignore[override]
@@ -144,7 +152,7 @@ class Translation(ImageToImage):
     # ---- results ----
 
     def build_metrics(self) -> ImageMetrics:
-        return ImageMetrics()
+        return ImageMetrics(self.features, self.features_size)
 
     def examples(self) -> TaskExamples:
         return TaskExamples(partial(write_example, reverse=self._reverse), _ideal)

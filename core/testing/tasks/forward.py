@@ -138,7 +138,8 @@ def any_image_size_works(trial: TaskTrial) -> None:
     random = np.random.default_rng(0)
     drawn = [random.integers(0, 256, (1, *s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
     images = [trial.task.inputs.from_images(image)[0] for image in drawn]
-    for size in ((trial.size, trial.size), (40, 24), (2 * trial.size, trial.size)):
+    height, width = trial.size
+    for size in (trial.size, (40, 24), (2 * height, width)):
         words = f"to predict images of {_sizes(ODD_SIZES)} with an input of {_sizes([size])}"
         try:
             network = trial.network(size)

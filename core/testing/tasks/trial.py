@@ -72,7 +72,7 @@ class TaskTrial(Trial):
         task: The task, or its class if it needs no options.
         backbone: Name of the backbone to train on, without pretrained weights.
         normalized: Name of a backbone with batch norms, for checks of freezing.
-        size: Height and width of the network input.
+        size: Network input, one number or height and width.
         schedule: The schedule of short runs.
         exporter: Suffix of the exported file.
         settings: Further settings of ``fit`` for every run.
@@ -84,7 +84,7 @@ class TaskTrial(Trial):
         *,
         backbone: str = BACKBONE,
         normalized: str = NORMALIZED,
-        size: int = SIZE,
+        size: int | tuple[int, int] = SIZE,
         schedule: str | Schedule = "lp_ft",
         exporter: str = ".onnx",
         **settings: Any,
@@ -92,7 +92,8 @@ class TaskTrial(Trial):
         super().__init__(task)
         self.given = task
         self.backbone, self.normalized = backbone, normalized
-        self.size, self.schedule, self.suffix = size, schedule, exporter
+        self.size = (size, size) if isinstance(size, int) else size
+        self.schedule, self.suffix = schedule, exporter
         self.settings = settings
         self._made: dict[Any, Any] = {}
 

@@ -60,6 +60,21 @@ def test_a_target_of_another_size_cannot_be_measured() -> None:
         ImageMetrics().update({"image": np.zeros((1, 3, 4, 6))}, [np.zeros((4, 5, 3), "u1")])
 
 
+def test_a_feature_network_compares_all_images_with_all_targets() -> None:
+    random = np.random.default_rng(0)
+    targets = [random.integers(0, 256, (20, 24, 3)).astype(np.uint8) for _ in range(4)]
+    found = []
+    for noise in (0.0, 0.5):
+        metrics = ImageMetrics("bundled/efficientnet_lite0", 32)
+        for target in targets:
+            image = target.transpose(2, 0, 1)[None] / np.float32(255)
+            metrics.update({"image": (1 - noise) * image + noise}, [target])
+        found.append(metrics.compute())
+    assert found[0]["fid"] == pytest.approx(0, abs=1e-6) and found[0]["ssim"] == pytest.approx(1)
+    assert found[1]["fid"] > 1 and found[1]["kid"] > found[0]["kid"]
+    assert ImageMetrics().sets is None
+
+
 def test_no_images_cannot_be_measured() -> None:
     with pytest.raises(DataError, match="no images to evaluate"):
         ImageMetrics().compute()
