@@ -50,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "task_contract.functions",
         "task_contract.published",
         "task_contract.support",
+        "task_contract.explained",
         "task_contract.text_head",
     ),
     # Files, images, samples and batches.
@@ -88,6 +89,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation.starting",),
     ("averaging",),
     ("comparing",),
+    ("explaining",),
     ("preparation",),
     ("tuning",),
     ("advice",),

@@ -20,7 +20,7 @@ from visiongraft.network import InferenceGraph
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Attempt, Checks, Fault, NotTried, expect, trying
-from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, offered_extras
 from visiongraft.training.evaluation import to_arrays
 
 check = Checks(TaskTrial.of)
@@ -86,7 +86,7 @@ def extra_outputs_belong_to_single_images(trial: TaskTrial) -> None:
     network.eval()
     # What is drawn is not passed to the backbone, whose features two of these are.
     common = () if network.task.inputs.drawn else COMMON
-    names = [*common, *network.task.extra_outputs()]
+    names = [*common, *offered_extras(network)]
     names = [name for name in names if name not in trial.decode(network, batch)]
     if not names:
         raise NotTried("the task has no extra outputs")
