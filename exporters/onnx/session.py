@@ -16,7 +16,6 @@ from visiongraft.errors import ExportError, one_line
 from visiongraft.network import InferenceGraph
 from visiongraft.verification.engine import RunBatch
 
-
 ERRORS = 3  # of onnxruntime's levels of severity
 
 
