@@ -47,6 +47,11 @@ def test_predictions_without_scores_cannot_be_narrowed(Toy: Any, toy_network: vg
         vg.TransferModel(toy_network).predict([IMAGE], top=1)
 
 
+def test_what_is_left_is_drawn(model: vg.TransferModel, tmp_path: Path) -> None:
+    model.predict([IMAGE], score_threshold=1.0, save=tmp_path)  # no class is as probable
+    assert [path.suffix for path in tmp_path.iterdir()] == [".jpg"]
+
+
 def test_the_command_narrows_what_it_writes(
     model: vg.TransferModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
