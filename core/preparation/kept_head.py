@@ -177,7 +177,7 @@ def _parts(states: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
         groups.setdefault(name.partition(".")[0], {})[name.partition(".")[2]] = state
     for group, inside in groups.items():
         part = f"{prefix}{group}"
-        if len(set(inside.values())) == 1 and (prefix or len(groups) > 1 or "" in inside):
+        if len(set(inside.values())) == 1:
             yield part, next(iter(inside.values()))
         else:
             yield from _parts(inside, f"{part}.")
