@@ -36,6 +36,8 @@ from visiongraft.data.samples import Samples as Samples
 from visiongraft.data.samples import Splits as Splits
 from visiongraft.data.samples import WrappedSamples as WrappedSamples
 from visiongraft.errors import VisiongraftError as VisiongraftError
+from visiongraft.explaining.explaining import Explanation as Explanation
+from visiongraft.explaining.explaining import explain as explain
 from visiongraft.exporter import Exporter as Exporter
 from visiongraft.fitting import fit as fit
 from visiongraft.hookspecs import RunHooks as RunHooks
@@ -66,6 +68,8 @@ from visiongraft.scorers import Scorer as Scorer
 from visiongraft.scorers import ScorerInput as ScorerInput
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
+from visiongraft.task_contract.class_rows import ClassRows as ClassRows
+from visiongraft.task_contract.published import Published as Published
 from visiongraft.text.classes import save_classes as save_classes
 from visiongraft.text.zero_shot import zero_shot as zero_shot
 from visiongraft.text_encoders import Pairing as Pairing

@@ -89,10 +89,32 @@ class Recommendation:
 
 
 _NON_COMMERCIAL = re.compile(r"(?i)\bnc\b|non-?commercial|research[ -]only")
+_COPYLEFT = re.compile(r"(?i)\ba?gpl")  # not of LGPL, which does not reach what uses it
+
+
+def licenses(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return the licenses of weights, also of those that a saved model started from.
+
+    Args:
+        provenance: ``BackboneInfo.provenance``.
+
+    Returns:
+        Licenses by whose they are, the latest first; ``"unknown"`` if none is stated.
+
+    Examples:
+        >>> licenses({"license": "mit", "before: license": "cc-by-nc-4.0"})
+        {'weights': 'mit', 'before: weights': 'cc-by-nc-4.0'}
+    """
+    found = {
+        key.removesuffix("license") + "weights": str(value)
+        for key, value in provenance.items()
+        if key.rpartition(" ")[2] == "license"
+    }
+    return found or {"weights": "unknown"}
 
 
 def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a line about weights whose license forbids commercial use; nothing for other licenses.
+    """Return a line about each license that forbids commercial use or is copyleft; nothing for others.
 
     Args:
         name: Full name of the backbone.
@@ -104,11 +126,17 @@ def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]
         >>> license_warning("b", {"before: license": "cc-by-nc-4.0"})
         ('the license of the weights of b, cc-by-nc-4.0, forbids commercial use, also of models made with them',)
     """
-    for key, value in provenance.items():
-        if key.rpartition(" ")[2] == "license" and _NON_COMMERCIAL.search(str(value)):
-            what = f"the license of the weights of {name}, {value}"
-            return (f"{what}, forbids commercial use, also of models made with them",)
-    return ()
+    lines = []
+    for value in dict.fromkeys(licenses(provenance).values()):
+        what = f"the license of the weights of {name}, {value}"
+        if _NON_COMMERCIAL.search(value):
+            lines.append(f"{what}, forbids commercial use, also of models made with them")
+        if _COPYLEFT.search(value):
+            lines.append(
+                f"{what}, asks for the source of what is distributed with them, AGPL also of what is offered as "
+                "a service; check whether that suits you"
+            )
+    return tuple(lines)
 
 
 class Backbone(nn.Module, ABC):

@@ -49,7 +49,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "task_contract.class_rows",
         "task_contract.functions",
         "task_contract.published",
+        "task_contract.narrowing",
         "task_contract.support",
+        "task_contract.explained",
         "task_contract.text_head",
     ),
     # Files, images, samples and batches.
@@ -88,6 +90,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation.starting",),
     ("averaging",),
     ("comparing",),
+    ("explaining",),
     ("preparation",),
     ("tuning",),
     ("advice",),

@@ -86,6 +86,7 @@ for command in (
     auditing.forget,
     auditing.fairness,
     reports.report,
+    reports.explain,
     training.demo,
     listings.tasks,
     listings.backbones,

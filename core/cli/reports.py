@@ -1,4 +1,4 @@
-"""The command that writes the report of a run: ``report``."""
+"""Commands that show what a run learned: ``report`` and ``explain``."""
 
 from __future__ import annotations
 
@@ -50,3 +50,53 @@ def report(
     if open_page and not webbrowser.open(page.resolve().as_uri()):
         lines.append("warning: no browser was found to open it")
     return Answer({"path": str(page)}, lines)
+
+
+def explain(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run or saved model folder.")],
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files or folders.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the images with their maps.")
+    ] = Path("explanations"),
+    method: Annotated[
+        str,
+        typer.Option(
+            help="grad_cam, layer_cam, integrated_gradients, occlusion, attention_rollout or rise."
+        ),
+    ] = "grad_cam",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What to explain, such as a class; with several heads HEAD or HEAD.CLASS.",
+            show_default="what is predicted",
+        ),
+    ] = None,
+    similar_to: Annotated[
+        Path | None,
+        typer.Option(metavar="IMAGE", help="Explain the similarity to this image instead."),
+    ] = None,
+    checks: Annotated[
+        bool,
+        typer.Option("--checks", help="Check whether each map can be trusted."),
+    ] = False,
+    as_json: Json = False,
+) -> Answer:
+    """Show which parts of IMAGES the results of MODEL depend on."""
+    from visiongraft.explaining.explaining import explain as compute
+    from visiongraft.inputs import IMAGES as KIND
+
+    given = [one for path in images for one in (KIND.find(path) if path.is_dir() else [path])]
+    found = compute(
+        model,
+        given,
+        method,
+        target=target,
+        similar_to=similar_to,
+        checks=checks,
+        save=out,
+    )
+    lines = [f"{each.image}: {each.summary()}" for each in found]
+    lines.append(f"maps drawn into {out}")
+    return Answer({"explanations": [each.to_json() for each in found], "out": str(out)}, lines)

@@ -175,7 +175,7 @@ def _trained(model: TransferModel, out: Path) -> Answer:
     saved = f"model saved to {out / 'model'}"
     if (out / PAGE).is_file():
         values["report"] = str(out / PAGE)
-        saved += f", report to {out / PAGE}"
+        print_line(f"report written to {out / PAGE}", sys.stderr)
     if is_adapter(out / "adapter"):
         values["adapter"] = str(out / "adapter")
         saved += f", adapter to {out / 'adapter'}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
-from visiongraft.errors import DataError, OptionError
+from visiongraft.errors import DataError, OptionError, near_matches
 from visiongraft.multi_task.datasets import data_by_head
 from visiongraft.multi_task.examples import combined_examples
 from visiongraft.multi_task.export import HeadOutput, combined_support
@@ -37,6 +38,7 @@ from visiongraft.task import (
 )
 from visiongraft.task_contract.checks import bound, read_evaluation, read_splits
 from visiongraft.task_contract.class_rows import ClassRows
+from visiongraft.task_contract.explained import Explained
 
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
@@ -270,6 +272,23 @@ class MultiTask(Task):
         ]
         return found[0] if len(found) == 1 else None
 
+    def explained(
+        self, outputs: Any, sizes: Tensor, wanted: str | None = None
+    ) -> Sequence[Explained]:
+        """Return what each head offers; ``wanted`` is ``head``, or ``head.what``."""
+        own, _, what = (wanted or "").partition(".")
+        if own and own not in self.tasks:
+            raise OptionError(f"target={wanted!r} names no head{near_matches(own, self.tasks)}")
+        found = []
+        for head, task in self.tasks.items():
+            if own in ("", head) and (mine := outputs_of(head, outputs)) != {}:
+                for each in task.explained(mine, sizes, what or None):
+                    score = partial(_of_head, head, each.score)
+                    measure = partial(_of_head, head, each.measure or each.score)
+                    name = f"{head}.{each.name}"
+                    found.append(replace(each, name=name, score=score, measure=measure))
+        return found
+
     # ---- results ----
 
     def decode(self, outputs: Any, sizes: Tensor) -> Decoded:
@@ -339,3 +358,9 @@ def _named(head: str) -> Iterator[None]:
         yield
     except DataError as error:
         raise DataError(f"head {head!r}: {error}") from error
+
+
+def _of_head(
+    head: str, score: Callable[[Features, Any], Tensor], features: Features, outputs: Any
+) -> Tensor:
+    return score(features, outputs_of(head, outputs))

@@ -97,6 +97,7 @@ class _Parts:
         head_tensors: Those of it for the head.
         origin: What the weights are, for messages and facts.
         unused: Tensors of the file that are for neither, by name.
+        architecture: What they were published as, if the task recognizes them.
         size: Network input that the weights were trained with, if it is known.
         resize: How images were resized to it, likewise.
     """
@@ -108,6 +109,7 @@ class _Parts:
     head_tensors: dict[str, Tensor]
     origin: str
     unused: list[str]
+    architecture: str = ""
     size: tuple[int, int] | None = None
     resize: str | None = None
 
@@ -161,6 +163,7 @@ def _published_parts(
         dict(found.head_tensors),
         f"{found.architecture} ({path.name})",
         sorted({name.partition(".")[0] for name in found.unused}),
+        found.architecture,
         found.size,
         found.resize,
     )
@@ -183,6 +186,7 @@ def _backbone(
             "source": FROM_FILE,
             "weights": parts.file.name,
             "sha256": file_sha256(parts.file),
+            **({"architecture": parts.architecture} if parts.architecture else {}),
         }
         built.info = replace(built.info, provenance=provenance)
     return built

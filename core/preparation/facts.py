@@ -36,17 +36,11 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
         "swa",
         "seed",
     ]
-    changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
     settings += [name for name in ("transfer_loss", "adapters", "start", "wise_ft") if config[name]]
     before, after = data.task.options(), run.network.task.options()
     determined = [name for name, value in after.items() if value != before[name]]
     return {
-        "data": {
-            **data.splits.facts,
-            **data.checked.report.counts(),
-            **{f"images of {name}": len(each.samples) for name, each in data.further.items()},
-            **({"changed during training": changes} if changes else {}),
-        },
+        "data": _data_facts(run, data, inputs),
         "training": {
             "schedule": config["schedule"],
             "phases": list(phases.values()),
@@ -62,6 +56,20 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
             f"{r['modules_in_eval']} modules kept in evaluation mode"
             for r in run.state.receipts
         },
+    }
+
+
+def _data_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
+    """Return what is known about the data; of a private run nothing but how many images there are."""
+    if run.config.privacy is not None:
+        counts = {"training": run.training, "validation": run.validation}
+        return {f"{part} images": len(samples) for part, samples in counts.items()}
+    changes = [f"from epoch {c['epoch'] + 1}: {'; '.join(c['changes'])}" for c in inputs.changes]
+    return {
+        **data.splits.facts,
+        **data.checked.report.counts(),
+        **{f"images of {name}": len(each.samples) for name, each in data.further.items()},
+        **({"changed during training": changes} if changes else {}),
     }
 
 

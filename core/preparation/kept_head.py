@@ -62,9 +62,9 @@ class KeptHead:
         kept = ", ".join(filter(None, ["backbone", _some(self.parts(WHOLE))]))
         lines = [f"start: kept: {kept}"]
         if self.parts(BY_CLASS):
-            rows = f"rows of {len(self.classes)} classes{_named(self.classes)} are kept in "
-            anew = f"; {len(self.new_classes)} begin anew{_named(self.new_classes)}"
-            lines.append(f"start: {rows}{_some(self.parts(BY_CLASS))}{anew}")
+            classes, anew = (_some(each) or "none" for each in (self.classes, self.new_classes))
+            layers = _some(self.parts(BY_CLASS))
+            lines.append(f"start: classes kept in {layers}: {classes}; begun anew: {anew}")
         return tuple(lines)
 
     def warnings(self) -> tuple[str, ...]:
@@ -177,7 +177,7 @@ def _parts(states: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
         groups.setdefault(name.partition(".")[0], {})[name.partition(".")[2]] = state
     for group, inside in groups.items():
         part = f"{prefix}{group}"
-        if len(set(inside.values())) == 1 and (prefix or len(groups) > 1 or "" in inside):
+        if len(set(inside.values())) == 1:
             yield part, next(iter(inside.values()))
         else:
             yield from _parts(inside, f"{part}.")
@@ -185,7 +185,3 @@ def _parts(states: Mapping[str, str], prefix: str) -> Iterator[tuple[str, str]]:
 
 def _some(names: Iterable[str]) -> str:
     return name_some(names, SHOWN)
-
-
-def _named(classes: tuple[str, ...]) -> str:
-    return f" ({_some(classes)})" if classes else ""

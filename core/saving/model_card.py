@@ -8,14 +8,37 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from visiongraft.backbone import license_warning, licenses
 from visiongraft.errors import escape_unprintable
 from visiongraft.network import Network
 from visiongraft.options import is_integer
 from visiongraft.system.versions import VISIONGRAFT
 
+# Identifiers of the Hub for licenses that published weights have; others are named in words.
+HUB_LICENSES = frozenset(
+    [
+        "apache-2.0",
+        "mit",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "bsd-3-clause-clear",
+        "cc0-1.0",
+        "cc-by-4.0",
+        "cc-by-sa-4.0",
+        "cc-by-nc-4.0",
+        "cc-by-nc-sa-4.0",
+        "cc-by-nc-nd-4.0",
+        "gpl-3.0",
+        "agpl-3.0",
+        "lgpl-3.0",
+        "openrail",
+        "unknown",
+    ]
+)
+
 
 def model_card(network: Network, facts: Mapping[str, Any]) -> str:
-    """Write the model card.
+    """Write the model card, in the format of the Hugging Face Hub: metadata in YAML, then text.
 
     Args:
         network: The model.
@@ -27,6 +50,7 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
     info, task = network.backbone.info, network.task
     parameters = sum(p.numel() for p in network.parameters())
     sections = [
+        _metadata(network),
         f"# {task.name} on {info.name}",
         f"Made with visiongraft {VISIONGRAFT}; {parameters:,} parameters.",
         "Load it with `visiongraft.load(FOLDER)`.",
@@ -40,6 +64,7 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
                 **info.provenance,
             },
         ),
+        _table("Licenses", _license_rows(network)),
         *(
             _table(str(k).capitalize(), _one_based(v))
             for k, v in facts.items()
@@ -47,6 +72,36 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
         ),
     ]
     return "\n\n".join(sections) + "\n"
+
+
+def _metadata(network: Network) -> str:
+    """Return what the Hub reads, as YAML; JSON texts are YAML, whatever they contain."""
+    info, task = network.backbone.info, network.task
+    stated = licenses(info.provenance)["weights"] if "license" in info.provenance else "unknown"
+    known = stated.lower() if stated.lower() in HUB_LICENSES else "other"
+    values: dict[str, Any] = {"license": known}
+    if known == "other":
+        values["license_name"] = stated
+    values |= {"library_name": "visiongraft", "tags": [task.name, "transfer-learning"]}
+    if task.pipeline_tag:
+        values["pipeline_tag"] = task.pipeline_tag
+    prefix, _, repository = info.name.partition("/")
+    if prefix == "hf" and repository.count("/") == 1:
+        values["base_model"] = repository
+    lines = [f"{name}: {json.dumps(value)}" for name, value in values.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _license_rows(network: Network) -> dict[str, Any]:
+    """Return the licenses of what the model was made of, and what does not go together."""
+    info = network.backbone.info
+    conflicts = license_warning(info.name, info.provenance)
+    return {
+        **licenses(info.provenance),
+        "training images": "not known to visiongraft; state it yourself",
+        "code": f"visiongraft {VISIONGRAFT}: Apache-2.0",
+        **{f"note {number}": line for number, line in enumerate(conflicts, 1)},
+    }
 
 
 def _one_based(values: Mapping[str, Any]) -> Mapping[str, Any]:

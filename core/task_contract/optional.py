@@ -16,6 +16,7 @@ from visiongraft.data.samples import Samples, Transform
 from visiongraft.data.unlabeled import unlabeled_samples
 from visiongraft.loss_parts import LossParts
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
+from visiongraft.task_contract.explained import Explained, explain_logits
 from visiongraft.task_contract.functions import DRAWINGS, task_function
 from visiongraft.task_contract.published import Published
 from visiongraft.task_contract.support import ExportSupport
@@ -35,6 +36,7 @@ class OptionalMethods:
     """Methods of every ``Task`` whose defaults suit most tasks."""
 
     name: ClassVar[str]
+    pipeline_tag: ClassVar[str] = ""  # what the Hugging Face Hub calls the task, for the model card
     splits_alike: ClassVar[bool]
     loss_over_pairs: ClassVar[bool]
 
@@ -217,6 +219,31 @@ class OptionalMethods:
             of the option ``class_names`` are found by building the head for one class more.
         """
         return find_class_rows(cast("Task", self), backbone)
+
+    def explained(
+        self, outputs: Any, sizes: Tensor, wanted: str | None = None
+    ) -> Sequence[Explained]:
+        """Return what explanations of one image can be of.
+
+        Args:
+            outputs: Of a batch of one image, as ``decode`` receives them.
+            sizes: int64 (1, 2), its original height and width.
+            wanted: What the user asks for, such as a class name; by default what is predicted.
+
+        Returns:
+            The results to explain, the most important first. By default the predicted class or, if there
+            are class logits for each pixel, the regions of the largest classes.
+
+        Raises:
+            OptionError: There is nothing of the name ``wanted``.
+        """
+        task = cast("Task", self)
+        if task.class_logits(outputs) is None:
+            return ()
+        names = list(task.metadata().get("class_names", ()))
+        return list(
+            explain_logits(lambda o: cast(Tensor, task.class_logits(o)), outputs, names, wanted)
+        )
 
     def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
         """Recognize a checkpoint of a whole network, backbone and head, that another library published.

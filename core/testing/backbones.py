@@ -86,7 +86,7 @@ class BackboneTrial(Trial):
     @cached_property
     def specimen(self) -> TaskTrial:
         """A small correct task on this backbone."""
-        return TaskTrial(Specimen(), backbone=self.name, normalized=self.name, size=max(self.size))
+        return TaskTrial(Specimen(), backbone=self.name, normalized=self.name, size=self.size)
 
     @contextmanager
     def found(self) -> Iterator[None]:

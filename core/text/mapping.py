@@ -17,7 +17,7 @@ ClassIds = NDArray[np.int64]
 
 FOLDS = 4  # groups of classes that are left out in turn
 FEWEST = 4  # seen classes from which on some can be left out
-PENALTIES = np.linspace(0, 1, 201)  # on the cosines of seen classes
+PENALTIES = np.linspace(0, 2, 401)  # on the cosines of seen classes
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from visiongraft.calibration import best_factor
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.inputs import IMAGES
 from visiongraft.lookup.backbones import load_backbone
-from visiongraft.lookup.text_encoders import load_text_encoder
+from visiongraft.lookup.text_encoders import find_text_source, load_text_encoder
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.options import is_number
@@ -105,8 +105,11 @@ def zero_shot(
     if seen_penalty is not None and not is_number(seen_penalty):
         raise OptionError(f"seen_penalty={seen_penalty!r} is not a number")
     chosen = _task(task, task_options)
-    encoder = _text_encoder(backbone, text, weights)
     loaded = load_backbone(backbone, weights, in_channels=in_channels, size=size).eval()
+    if text is None:
+        encoder = _own_encoder(backbone, loaded.info.name, weights)
+    else:
+        encoder = load_text_encoder(text, weights)
     if resize is not None:
         loaded.info = replace(
             loaded.info, preprocess=replace(loaded.info.preprocess, resize=resize)
@@ -163,22 +166,20 @@ def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
     return create_task(able[0], options or {})
 
 
-def _text_encoder(
-    backbone: str | Path | nn.Module, text: str | None, weights: str | None
-) -> TextEncoder:
-    """Load the text encoder: the one that was named, or that of the backbone."""
-    if text is not None:
-        return load_text_encoder(text, weights)
+def _own_encoder(backbone: str | Path | nn.Module, full: str, weights: str | None) -> TextEncoder:
+    """Load the text encoder of the same name as a backbone, whose prefix a user may have left out."""
+    if not isinstance(backbone, nn.Module):
+        prefix = full.partition("/")[0]
+        for name in (str(backbone), f"{prefix}/{backbone}"):
+            try:
+                find_text_source(name)
+            except PluginError:
+                continue
+            return load_text_encoder(name, weights)
     what = "the network" if isinstance(backbone, nn.Module) else f"backbone {str(backbone)!r}"
-    missing = (
+    raise OptionError(
         f"{what} has no text encoder of its own; pass text=NAME, such as 'wordllama', and data=PATH"
     )
-    if isinstance(backbone, nn.Module):
-        raise OptionError(missing)
-    try:
-        return load_text_encoder(str(backbone), weights)
-    except PluginError as error:
-        raise OptionError(missing) from error
 
 
 def _pairing(encoder: TextEncoder, backbone: Backbone, same_name: bool) -> Pairing | None:

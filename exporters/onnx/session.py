@@ -16,6 +16,8 @@ from visiongraft.errors import ExportError, one_line
 from visiongraft.network import InferenceGraph
 from visiongraft.verification.engine import RunBatch
 
+ERRORS = 3  # of onnxruntime's levels of severity
+
 
 def open_model(model: Path | onnx.ModelProto) -> onnxruntime.InferenceSession:
     """Open a model.
@@ -30,8 +32,10 @@ def open_model(model: Path | onnx.ModelProto) -> onnxruntime.InferenceSession:
         ExportError: onnxruntime cannot load it.
     """
     content = str(model) if isinstance(model, Path) else model.SerializeToString()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS  # it warns of inputs with default values
     try:
-        return onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common base
         raise ExportError(f"onnxruntime cannot load the file: {one_line(error)}") from error
 

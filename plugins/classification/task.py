@@ -17,6 +17,7 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.data.labels import balanced_weights
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
+from visiongraft.extra_outputs import ExtraOutput
 from visiongraft.options import (
     bound_class_names,
     check_choice,
@@ -27,6 +28,7 @@ from visiongraft.options import (
     check_integer,
     is_number,
 )
+from visiongraft.plugins.classification.activation_map import class_activation_maps
 from visiongraft.plugins.classification.closed_form import linear_classifier
 from visiongraft.plugins.classification.data import (
     LabeledSamples,
@@ -61,6 +63,7 @@ from visiongraft.plugins.classification.transforms import (
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
+from visiongraft.task_contract.explained import Explained, explain_logits
 from visiongraft.task_contract.text_head import TextHead
 
 HEAD_STARTS = ("closed_form", "random")
@@ -100,6 +103,7 @@ class Classification(Task):
     """
 
     name: ClassVar[str] = "classification"
+    pipeline_tag: ClassVar[str] = "image-classification"
     whole_image_targets: ClassVar[bool] = True
     splits_alike: ClassVar[bool] = True
 
@@ -304,6 +308,17 @@ class Classification(Task):
     def class_logits(self, outputs: Tensor) -> Tensor | None:
         """Return the logits, unless an image can have several classes."""
         return None if self.multi_label else outputs
+
+    def extra_outputs(self) -> Mapping[str, ExtraOutput]:
+        """Return ``cam``, the class activation map of each class."""
+        return {"cam": class_activation_maps}
+
+    def explained(
+        self, outputs: Tensor, sizes: Tensor, wanted: str | None = None
+    ) -> Sequence[Explained]:
+        """Return the predicted class; for a multi-label model the most probable one."""
+        names = list(bound_class_names(self.class_names))
+        return list(explain_logits(lambda logits: logits, outputs, names, wanted))
 
     # ---- results ----
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
-from visiongraft.errors import DataError, OptionError
+from visiongraft.errors import DataError, OptionError, near_matches
 from visiongraft.options import (
     bound_class_names,
     check_choice,
@@ -32,6 +32,7 @@ from visiongraft.plugins.detection.data import (
     read_splits,
 )
 from visiongraft.plugins.detection.example import write_coco
+from visiongraft.plugins.detection.explained import explained_boxes
 from visiongraft.plugins.detection.models.heads import HEADS
 from visiongraft.plugins.detection.models.losses import ImageMeanLoss
 from visiongraft.plugins.detection.models.maps import reject_crops
@@ -52,6 +53,7 @@ from visiongraft.task import (
     Transform,
 )
 from visiongraft.task_contract.class_rows import ClassRows
+from visiongraft.task_contract.explained import Explained
 from visiongraft.task_contract.published import Published
 
 if TYPE_CHECKING:
@@ -87,6 +89,7 @@ class Detection(Task):
     """
 
     name: ClassVar[str] = "detection"
+    pipeline_tag: ClassVar[str] = "object-detection"
     splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mAP"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"
@@ -207,6 +210,15 @@ class Detection(Task):
 
     def class_logits(self, outputs: Any) -> None:
         """Return nothing: the classes of anchors and locations do not exclude each other."""
+
+    def explained(
+        self, outputs: Mapping[str, Tensor], sizes: Tensor, wanted: str | None = None
+    ) -> Sequence[Explained]:
+        """Return the surest boxes, of a class if one is named."""
+        names = bound_class_names(self.class_names)
+        if wanted is not None and wanted not in names:
+            raise OptionError(f"target={wanted!r} is not a class{near_matches(wanted, names)}")
+        return explained_boxes(partial(self.decode, sizes=sizes), outputs, sizes, names, wanted)
 
     # ---- results ----
 

@@ -80,6 +80,7 @@ class FaceEmbedding(Task):
     """
 
     name: ClassVar[str] = "face_embedding"
+    pipeline_tag: ClassVar[str] = "image-feature-extraction"
     whole_image_targets: ClassVar[bool] = True
     headline: ClassVar[str] = "verification_accuracy"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"

@@ -68,6 +68,7 @@ class Generation(Task):
     """
 
     name: ClassVar[str] = "generation"
+    pipeline_tag: ClassVar[str] = "unconditional-image-generation"
     headline: ClassVar[str] = "kid"
     better: ClassVar[Literal["higher", "lower"]] = "lower"
     bounds: ClassVar[tuple[float, float]] = (float("-inf"), float("inf"))

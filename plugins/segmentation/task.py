@@ -96,6 +96,7 @@ class Segmentation(Task):
     """
 
     name: ClassVar[str] = "segmentation"
+    pipeline_tag: ClassVar[str] = "image-segmentation"
     splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mean_iou"
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"

@@ -53,6 +53,7 @@ class Translation(ImageToImage):
     """
 
     name: ClassVar[str] = "translation"
+    pipeline_tag: ClassVar[str] = "image-to-image"
     headline: ClassVar[str] = "ssim"
     bounds: ClassVar[tuple[float, float] | None] = (-1.0, 1.0)
 

@@ -51,6 +51,7 @@ class Video(Classification):
     """
 
     name: ClassVar[str] = "video"
+    pipeline_tag: ClassVar[str] = "video-classification"
 
     frames: int = 8
     clips: int = 1

@@ -52,6 +52,11 @@ class Plugin:
         return [self.source]
 
 
+class Restricted(Source):
+    def build(self, name: str, *, pretrained: bool) -> vg.TextEncoder:
+        return Encoder(vg.TextEncoderInfo("toy/letters", 7, {"license": "cc-by-nc-4.0"}))
+
+
 @pytest.fixture
 def toy() -> Iterator[vg.TextEncoderSource]:
     source = Source()
@@ -81,6 +86,21 @@ def test_unit_vectors_have_length_one() -> None:
 def test_a_text_without_a_vector_is_named() -> None:
     with pytest.raises(OptionError, match="'toy/letters' has no vector for 'xyz'; describe it"):
         unit_vectors(Source().encoder, ["a cat", "xyz"])
+
+
+def test_a_license_of_texts_that_forbids_commercial_use_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    manager = PluginManager()
+    manager.register(Plugin(Restricted()), "toy")
+    images = [(np.full((16, 16, 3), 80 * (i % 3), np.uint8), i % 3) for i in range(12)]
+    with using(manager):
+        model = vg.zero_shot(
+            ["red", "odd", "cue"], "simple_cnn", text="toy", data=images, weights=None, size=16,
+            task_options={"class_names": ["red", "odd", "cue"]}, task="classification",
+        )  # fmt: skip
+    assert model.backbone_info.provenance["text: license"] == "cc-by-nc-4.0"
+    assert "cc-by-nc-4.0, forbids commercial use" in caplog.text
 
 
 @pytest.mark.parametrize(

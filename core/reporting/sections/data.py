@@ -6,14 +6,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from visiongraft.data.loader import Item, SampleDataset
 from visiongraft.data.report import DataReport
 from visiongraft.errors import VisiongraftError
-from visiongraft.network import Network
+from visiongraft.explaining.explaining import as_image
 from visiongraft.options import is_number
 from visiongraft.pages.figures import draw_bars
 from visiongraft.pages.parts import Figure, Gallery, Lines, Part, Picture, Table, Text, data_uri
@@ -87,22 +84,6 @@ class BatchImages(ReportSection):
             f"{preprocess.config.resize!r}."
         )
         yield Gallery(pictures)
-
-
-def as_image(prepared: Tensor, network: Network) -> NDArray[np.uint8]:
-    """Undo the normalization of a sample, of a clip for its middle frame.
-
-    Args:
-        prepared: float (..., C, height, width).
-        network: What it was prepared for.
-
-    Returns:
-        uint8 (height, width, C).
-    """
-    frame = prepared if prepared.ndim == 3 else prepared[len(prepared) // 2]
-    preprocess = network.preprocess
-    pixels = frame.cpu() * preprocess.std[0].cpu() + preprocess.mean[0].cpu()
-    return np.asarray(pixels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy())
 
 
 def _counts(value: Any) -> bool:

@@ -14,7 +14,7 @@ from visiongraft.lookup.exported import ExportedModel
 from visiongraft.model import TransferModel, load
 from visiongraft.testing.report import Attempt, Checks, expect, trying
 from visiongraft.testing.tasks.forward import expect_agreement
-from visiongraft.testing.tasks.trial import TaskTrial
+from visiongraft.testing.tasks.trial import TaskTrial, offered_extras
 from visiongraft.verification.engine import Pair
 from visiongraft.verification.pytorch import TorchReference
 
@@ -38,7 +38,7 @@ def the_exported_file_agrees(trial: TaskTrial) -> None:
         inputs = trial.task.inputs
         size = inputs.size(images.shape)
         words = f"to run the exported file on {len(images)} new {inputs.name} of {size}"
-        extras = tuple(model.task.extra_outputs())
+        extras = offered_extras(model.network)
         expect_same_results(model, exported.opened, images, words, expected, extras)
 
 

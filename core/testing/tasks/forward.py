@@ -20,7 +20,7 @@ from visiongraft.network import InferenceGraph
 from visiongraft.seeds import seeded
 from visiongraft.task import Arrays, Task
 from visiongraft.testing.report import Attempt, Checks, Fault, NotTried, expect, trying
-from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial
+from visiongraft.testing.tasks.trial import TOGETHER, TaskTrial, offered_extras
 from visiongraft.training.evaluation import to_arrays
 
 check = Checks(TaskTrial.of)
@@ -86,7 +86,7 @@ def extra_outputs_belong_to_single_images(trial: TaskTrial) -> None:
     network.eval()
     # What is drawn is not passed to the backbone, whose features two of these are.
     common = () if network.task.inputs.drawn else COMMON
-    names = [*common, *network.task.extra_outputs()]
+    names = [*common, *offered_extras(network)]
     names = [name for name in names if name not in trial.decode(network, batch)]
     if not names:
         raise NotTried("the task has no extra outputs")
@@ -138,7 +138,8 @@ def any_image_size_works(trial: TaskTrial) -> None:
     random = np.random.default_rng(0)
     drawn = [random.integers(0, 256, (1, *s, trial.channels), dtype=np.uint8) for s in ODD_SIZES]
     images = [trial.task.inputs.from_images(image)[0] for image in drawn]
-    for size in ((trial.size, trial.size), (40, 24), (2 * trial.size, trial.size)):
+    height, width = trial.size
+    for size in (trial.size, (40, 24), (2 * height, width)):
         words = f"to predict images of {_sizes(ODD_SIZES)} with an input of {_sizes([size])}"
         try:
             network = trial.network(size)

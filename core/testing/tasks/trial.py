@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -14,10 +15,12 @@ from visiongraft.backbone import Backbone
 from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchLoader, SampleDataset, ordered_batches
 from visiongraft.data.samples import Samples, Splits
+from visiongraft.errors import OptionError
+from visiongraft.extra_outputs import first_features
 from visiongraft.fitting import fit
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.exported import open_exported
-from visiongraft.network import Network
+from visiongraft.network import InferenceGraph, Network
 from visiongraft.options import is_number
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
@@ -72,7 +75,7 @@ class TaskTrial(Trial):
         task: The task, or its class if it needs no options.
         backbone: Name of the backbone to train on, without pretrained weights.
         normalized: Name of a backbone with batch norms, for checks of freezing.
-        size: Height and width of the network input.
+        size: Network input, one number or height and width.
         schedule: The schedule of short runs.
         exporter: Suffix of the exported file.
         settings: Further settings of ``fit`` for every run.
@@ -84,7 +87,7 @@ class TaskTrial(Trial):
         *,
         backbone: str = BACKBONE,
         normalized: str = NORMALIZED,
-        size: int = SIZE,
+        size: int | tuple[int, int] = SIZE,
         schedule: str | Schedule = "lp_ft",
         exporter: str = ".onnx",
         **settings: Any,
@@ -92,7 +95,8 @@ class TaskTrial(Trial):
         super().__init__(task)
         self.given = task
         self.backbone, self.normalized = backbone, normalized
-        self.size, self.schedule, self.suffix = size, schedule, exporter
+        self.size = (size, size) if isinstance(size, int) else size
+        self.schedule, self.suffix = schedule, exporter
         self.settings = settings
         self._made: dict[Any, Any] = {}
 
@@ -371,12 +375,34 @@ class TaskTrial(Trial):
             raise NotTried(f"no exporter for {self.suffix} is installed")
         path = self.folder("exported") / f"model{self.suffix}"
         model = self.trained().model
-        extras = tuple(model.task.extra_outputs())
+        extras = offered_extras(model.network)
         options: dict[str, Any] = {"extra_outputs": extras} if extras else {}
         with trying(f"to export the trained model to {self.suffix}", see="task.Task.decode"):
             certificate = model.export(path, **options)
         with trying("to open the exported file"):
             return Exported(path, certificate, open_exported(path))
+
+
+def offered_extras(network: Network) -> tuple[str, ...]:
+    """Return the names of the task's extra outputs, without those that refuse this backbone or head."""
+    task, size = network.task, network.preprocess.config.size
+    extras = task.extra_outputs()
+    if not extras:
+        return ()
+    device = next(network.parameters()).device
+    shape = task.inputs.blank(1, network.backbone.info.in_channels, size)
+    sizes = torch.tensor([size], device=device)
+    graph, kept = InferenceGraph(network), []
+    with torch.no_grad(), first_features(network.backbone) as features:
+        outputs = network.eval().outputs(torch.zeros(shape, device=device), sizes)
+        for name, function in extras.items():
+            with suppress(OptionError):
+                with suppress(
+                    ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError
+                ):
+                    function(graph, features[0], outputs)  # checks report other errors
+                kept.append(name)
+    return tuple(kept)
 
 
 def score(task: Task, decoded: Arrays, targets: Any) -> float:

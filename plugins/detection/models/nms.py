@@ -45,6 +45,19 @@ def _(boxes: Tensor, scores: Tensor, iou: float, threshold: float) -> Tensor:
     return torch.empty_like(scores)
 
 
+def _keep_outputs(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(output)
+
+
+def _gradient(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """Pass gradients on to the scores that were kept, for explanations of detections."""
+    (kept,) = ctx.saved_tensors
+    return None, gradient * (kept > 0), None, None
+
+
+nms_keep.register_autograd(_gradient, setup_context=_keep_outputs)
+
+
 def onnx_operators() -> dict[Any, Callable[..., Any]]:
     """Return ``nms_keep`` in ONNX, for ``torch.onnx.export``'s ``custom_translation_table``."""
     from onnxscript import opset18

@@ -96,7 +96,8 @@ def test_a_file_that_the_task_recognizes_needs_neither_backbone_nor_options(
     assert model.task == Known(classes=5)
     assert same_outputs(model.network, trained)
     assert model.facts["assembled"] == {"of": "a network (other.pth)", "not used": ["other"]}
-    assert model.backbone_info.provenance["weights"] == "other.pth"
+    provenance = model.backbone_info.provenance
+    assert (provenance["weights"], provenance["architecture"]) == ("other.pth", "a network")
     model.save(tmp_path / "model")
     again = visiongraft.load(tmp_path / "model", task=Known)
     assert same_outputs(again.network, trained)

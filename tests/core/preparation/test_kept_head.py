@@ -130,7 +130,7 @@ def test_rows_of_classes_with_the_same_name_are_kept_and_the_rest_begins_anew(
         assert not torch.equal(watch.head[kind][2], before[kind][1])
     assert watch.lines == (
         "start: kept: backbone, neck",
-        "start: rows of 2 classes (a, c) are kept in classifier; 1 begin anew (d)",
+        "start: classes kept in classifier: a, c; begun anew: d",
     )
     assert again.facts["start"] == {
         "backbone": "kept",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -21,7 +22,7 @@ def tables(card: str) -> dict[str, Rows]:
     """Read the tables of a card as a Markdown program does, by their headings."""
     found: dict[str, Rows] = {}
     title, inside = "", ""
-    for token in MarkdownIt("commonmark").enable("table").parse(card):
+    for token in MarkdownIt("commonmark").enable("table").parse(ModelCard(card).text):
         if token.type in ("heading_open", "td_open", "tr_open"):
             inside = token.type
             if inside == "tr_open":
@@ -41,8 +42,8 @@ def facts_of(card: str) -> dict[str, str]:
 def test_a_card_contains_task_backbone_and_every_table_of_facts(toy_network: Network) -> None:
     facts = {"data": {"kind": "toy"}, "metrics": {"share_right": 0.123456}, "note": "no table"}
     card = model_card(toy_network, facts)
-    assert list(tables(card)) == ["Task", "Backbone", "Data", "Metrics"]
-    assert card.startswith("# toy on toys/toy\n")
+    assert list(tables(card)) == ["Task", "Backbone", "Licenses", "Data", "Metrics"]
+    assert ModelCard(card).text.lstrip().startswith("# toy on toys/toy\n")
     assert card.endswith("\n") and not card.endswith("\n\n")
     assert tables(card)["Task"] == [["task", "toy"]]
     assert tables(card)["Data"] == [["kind", "toy"]]
@@ -112,7 +113,7 @@ texts = st.text(st.sampled_from("|\\ab`*_<>&[]#-\n\r\x0b\x85\u2028 "), max_size=
 @given(values=st.dictionaries(texts, texts | st.lists(texts, max_size=3), min_size=1, max_size=3))
 def test_no_text_breaks_out_of_its_cell(toy_network: Network, values: dict[str, Any]) -> None:
     read = tables(model_card(toy_network, {"facts": values}))
-    assert list(read) == ["Task", "Backbone", "Facts"]
+    assert list(read) == ["Task", "Backbone", "Licenses", "Facts"]
     assert [len(row) for row in read["Facts"]] == [2] * len(values)
     for row, (name, value) in zip(read["Facts"], values.items(), strict=True):
         assert row[0].count("|") == name.count("|")
@@ -125,3 +126,35 @@ def test_names_from_data_become_neither_tags_nor_links(toy_network: Network) -> 
     assert "<script" not in card and "](" not in card
     assert "\x1b" not in card and "\x9b" not in card
     assert "&lt;script&gt;" in card
+
+
+@pytest.mark.parametrize(
+    "license, expected",
+    [
+        ("Apache-2.0", {"license": "apache-2.0"}),
+        ("Some: own\n--- license", {"license": "other", "license_name": "Some: own\n--- license"}),
+        (None, {"license": "unknown"}),
+    ],
+)
+def test_the_hub_reads_license_library_and_tags(
+    toy_network: Network, license: str | None, expected: dict[str, str]
+) -> None:
+    provenance = {} if license is None else {"license": license}
+    toy_network.backbone.info = replace(toy_network.backbone.info, provenance=provenance)
+    data = ModelCard(model_card(toy_network, {})).data.to_dict()
+    assert data == {**expected, "library_name": "visiongraft", "tags": ["toy", "transfer-learning"]}
+
+
+def test_licenses_of_all_weights_and_what_they_forbid_stand_in_the_card(
+    toy_network: Network,
+) -> None:
+    provenance = {
+        "license": "mit",
+        "before: license": "cc-by-nc-4.0",
+        "before: before: license": "AGPL-3.0",
+    }
+    toy_network.backbone.info = replace(toy_network.backbone.info, provenance=provenance)
+    rows = dict(tables(model_card(toy_network, {}))["Licenses"])
+    assert (rows["weights"], rows["before: weights"]) == ("mit", "cc-by-nc-4.0")
+    assert "forbids commercial use" in rows["note 1"] and "offered as a service" in rows["note 2"]
+    assert "not known" in rows["training images"]

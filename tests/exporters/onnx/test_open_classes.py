@@ -67,6 +67,13 @@ def test_without_classes_the_file_predicts_its_own(file: Path, model: vg.Transfe
     np.testing.assert_allclose(probabilities(predictor), probabilities(model), atol=1e-5)
 
 
+def test_the_file_has_no_text_tower_and_names_its_source(file: Path) -> None:
+    assert file.stat().st_size < 300_000  # the embeddings of tokens alone are 1.6 MB
+    backbone = Predictor(file).metadata["certificate"]["backbone"]
+    assert backbone["text: source"].startswith("open_clip")
+    assert backbone["text: weights"] == "local-dir:tiny"
+
+
 def test_other_classes_are_predicted_as_a_model_of_these_would(
     file: Path, classes: Path, name: str
 ) -> None:

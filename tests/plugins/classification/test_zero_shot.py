@@ -104,23 +104,20 @@ def test_several_templates_and_words_are_averaged(folders: dict[str, Path]) -> N
     assert model.facts["zero-shot"]["texts"]["cat"] == ["a cat", "the cat"]
 
 
-def test_it_is_saved_and_exported_without_the_text_tower(
-    model: vg.TransferModel, colors: Path, tmp_path: Path
-) -> None:
+def test_it_is_saved_with_the_source_of_the_texts(model: vg.TransferModel, tmp_path: Path) -> None:
     model.save(tmp_path / "model")
-    expected = probabilities(model)
-    np.testing.assert_allclose(probabilities(vg.load(tmp_path / "model")), expected, atol=1e-6)
-    certificate = model.export(tmp_path / "model.onnx", data=colors)
-    assert certificate.backbone["text: source"].startswith("open_clip")
-    assert certificate.backbone["text: weights"] == "local-dir:tiny"
-    assert (
-        tmp_path / "model.onnx"
-    ).stat().st_size < 300_000  # the text tower has 395,264 tokens' numbers
-    from visiongraft.exporters.runtime import Predictor
-
-    exported = Predictor(tmp_path / "model.onnx")
-    np.testing.assert_allclose(probabilities(exported), expected, atol=1e-4)
+    again = vg.load(tmp_path / "model")
+    np.testing.assert_allclose(probabilities(again), probabilities(model), atol=1e-6)
+    assert again.backbone_info.provenance["text: weights"] == "local-dir:tiny"
     assert "local-dir:/" not in (tmp_path / "model" / "config.json").read_text()
+
+
+def test_the_prefix_of_a_folder_may_be_left_out(
+    folders: dict[str, Path], model: vg.TransferModel
+) -> None:
+    assert vg.zero_shot(CLASSES, folders["clip"]).backbone_info.name == "hf/./clip"
+    bare = vg.zero_shot(CLASSES, "ViT-S-32-alt", weights=None, size=32)
+    assert bare.facts["zero-shot"]["text encoder"] == "open_clip/ViT-S-32-alt"
 
 
 def test_labeled_images_set_the_temperature(
@@ -236,7 +233,10 @@ def test_tip_adapter_refuses_other_heads(colors: Path, model: vg.TransferModel) 
         ({"templates": []}, "templates are missing"),
         ({"weights": "file.pth"}, "pass the folder of the network as backbone"),
         ({"text": "wordllama"}, "were not trained together; pass data=PATH"),
-        ({"backbone": "simple_cnn"}, "has no text encoder of its own; pass text=NAME"),
+        (
+            {"backbone": "simple_cnn", "weights": None},
+            "has no text encoder of its own; pass text=NAME",
+        ),
         ({"backbone": torch.nn.Conv2d(3, 8, 3)}, "the network has no text encoder of its own"),
         ({"task": "detection"}, "does not recognize classes by texts"),
         ({"task_options": {"hidden": 8}}, "hidden=8 has no meaning"),

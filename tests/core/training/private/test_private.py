@@ -26,7 +26,7 @@ from visiongraft.training.private.refusals import check_gradients
 from visiongraft.training.resuming.checkpoint import Checkpoint
 
 PRIVACY = "epsilon=3, delta=1e-3, accountant=rdp, noise_seed=7"
-IMAGES = 32  # of 40 that are not held out for validation
+IMAGES = 31  # of 40, the others are held out for validation
 LAST = Path("checkpoints", "last.safetensors")
 
 
@@ -141,6 +141,10 @@ def test_a_model_does_not_tell_which_images_it_was_trained_on(
     assert TrainingImages.read(plain.run_folder / "model") is not None
 
 
+def test_a_model_tells_no_exact_counts_of_its_images_but_their_number(trained: Any) -> None:
+    assert trained.facts["data"] == {"training images": IMAGES, "validation images": 40 - IMAGES}
+
+
 def test_names_of_tensors_are_those_of_other_runs_and_nothing_of_opacus_stays(
     trained: Any, fit_private: Any
 ) -> None:
@@ -199,7 +203,7 @@ def first_step(fit_toy: Any, toy_data: Any, private_toy: Any) -> Callable[..., A
             schedule="linear_probe",
             epochs=1,
             batch_size=batch_size,
-            accumulate=IMAGES // batch_size,
+            accumulate=-(-IMAGES // batch_size),
             optimizer="sgd",
             privacy=f"epsilon=3, delta=1e-3, accountant=rdp, noise_seed={seed}, max_grad_norm={norm}",
             callbacks=[steps],

@@ -6,7 +6,6 @@ import pytest
 
 import visiongraft
 from visiongraft.errors import BackboneError, WeightsError
-from visiongraft.plugins.detection.models.bodies import DetectorBodySource
 from visiongraft.testing import check_backbone
 
 LITE = "torchvision_detection/ssdlite320_mobilenet_v3_large"
@@ -32,4 +31,4 @@ def test_what_a_body_cannot_do_is_refused() -> None:
 
 @pytest.mark.exhaustive
 def test_the_source_passes_the_kit() -> None:
-    check_backbone(DetectorBodySource())
+    check_backbone(LITE)
