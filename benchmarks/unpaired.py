@@ -28,7 +28,7 @@ import visiongraft
 from visiongraft.plugins.image_sets.features import NETWORK, ImageSets
 from visiongraft.plugins.translation.metrics import psnr
 
-SCHEDULE = "full(learning_rate=5e-4, layer_decay=1.0, batch_norm='train')"
+SCHEDULE = "full(learning_rate=5e-4, layer_decay=1.0)"
 ENCODERS = ("pretrained", "random")
 
 Images = list[np.ndarray[Any, Any]]

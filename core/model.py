@@ -41,6 +41,7 @@ from visiongraft.saving.training_images import TrainingImages, write_training_im
 from visiongraft.summary import Summary, summarize
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
+from visiongraft.task_contract.narrowing import check_narrowing, narrowed
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.evaluation import decode_samples, measure_all
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
@@ -112,6 +113,8 @@ class TransferModel:
         batch_size: int = 32,
         save: str | Path | None = None,
         tile: int | tuple[int, int] | None = None,
+        score_threshold: float | None = None,
+        top: int | None = None,
     ) -> list[Any]:
         """Predict images.
 
@@ -124,19 +127,23 @@ class TransferModel:
                 predictions have, such as masks.
             tile: Side, or height and width, of the overlapping windows in pixels that big images
                 are cut into, for tasks that predict maps such as masks.
+            score_threshold: Least score or probability of objects and classes in predictions, from 0 to 1;
+                ``None`` for what the task has decided.
+            top: The most objects or classes in a prediction; ``None`` for all.
 
         Returns:
             One typed prediction per image, in order, also if there is only one image.
 
         Raises:
             DataError: An image cannot be read.
-            OptionError: The task predicts no maps, and ``tile`` is set.
+            OptionError: The task predicts no maps, and ``tile`` is set, or its predictions have no scores.
         """
+        check_narrowing(score_threshold, top)
         samples = InputSamples.of(images, self.task.inputs)
         found: dict[int, Any] = {}
         for decoded, _, indices in self._decoded(samples, batch_size, tile, for_metrics=False):
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
-        results = [found[i] for i in range(len(samples))]
+        results = [narrowed(found[i], score_threshold, top) for i in range(len(samples))]
         if save is not None:
             self._draw(samples, results, Path(save))
         return results

@@ -332,7 +332,8 @@ class Task(OptionalMethods, ABC):
             such as a mask, may be provided by a method ``files()``, as a dict from file name endings
             to bytes; prediction writes them next to the drawn images. A method ``summary()`` may
             return the line that the command line prints; by default it prints the fields that are
-            strings and numbers. A method ``rows()`` may return dicts of plain values, the rows of a table
+            strings and numbers. A method ``narrowed(score_threshold, top)`` may return the prediction
+            without what is less sure. A method ``rows()`` may return dicts of plain values, the rows of a table
             of predictions; by default one row has all values.
         """
 

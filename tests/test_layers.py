@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "task_contract.class_rows",
         "task_contract.functions",
         "task_contract.published",
+        "task_contract.narrowing",
         "task_contract.support",
         "task_contract.explained",
         "task_contract.text_head",

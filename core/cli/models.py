@@ -127,6 +127,17 @@ def predict(
             help="File of classes to predict instead of those of an exported file, see write-classes."
         ),
     ] = None,
+    score_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Least score or probability of what is predicted, from 0 to 1.",
+            show_default="what the task has decided",
+        ),
+    ] = None,
+    top: Annotated[
+        int | None,
+        typer.Option(help="The most objects or classes in a prediction.", show_default="all"),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
@@ -144,13 +155,22 @@ def predict(
 
         loaded = load(model)
         given, unreadable = _given(images or [], samples, seed, loaded.task.inputs)
-        found = loaded.predict(given, batch_size=batch_size, save=folder, tile=tile)
+        found = loaded.predict(
+            given,
+            batch_size=batch_size,
+            save=folder,
+            tile=tile,
+            score_threshold=score_threshold,
+            top=top,
+        )
     else:
         from visiongraft.inputs import IMAGES, described_inputs
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
         given, unreadable = _given(images or [], samples, seed, inputs)
-        found = predictor.predict(given, batch_size=batch_size, save=folder)
+        narrowing = {"score_threshold": score_threshold, "top": top}
+        chosen = {name: value for name, value in narrowing.items() if value is not None}
+        found = predictor.predict(given, batch_size=batch_size, save=folder, **chosen)
     names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
     if folder is not None:

@@ -26,7 +26,9 @@ class ExportedModel(Protocol):
 
     metadata: dict[str, Any]
 
-    def predict(self, images: Any, batch_size: int = 16, save: Path | None = None) -> list[Any]:
+    def predict(
+        self, images: Any, batch_size: int = 16, save: Path | None = None, **options: Any
+    ) -> list[Any]:
         """Return one prediction per image; ``save`` is a folder for images with them drawn on."""
 
     def run(self, images: NDArray[np.uint8]) -> Mapping[str, NDArray[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -171,27 +171,39 @@ def read_run_data(
 
 
 def _without(splits: Splits, digests: Sequence[str]) -> Splits:
-    """Leave out the samples whose files have some content."""
+    """Leave out the samples whose files have some content; a warning counts what is not there."""
     if not digests:
         return splits
-    kept = {part: _others(getattr(splits, part), set(digests)) for part in ("train", "validation")}
+    parts = {"train": splits.train, "validation": splits.validation}
+    contents = {part: list(_content_digests(samples)) for part, samples in parts.items()}
+    kept = {part: [i for i, d in enumerate(c) if d not in digests] for part, c in contents.items()}
     if not kept["train"]:
         raise OptionError("leave_out leaves no training image")
-    parts = {part: getattr(splits, part).subset(which) for part, which in kept.items()}
-    return replace(splits, **parts)
+    absent = set(digests) - set(contents["train"]) - set(contents["validation"])
+    warnings = splits.warnings
+    if absent:
+        warnings += (
+            f"leave_out: the dataset has no image of {len(absent)} of {len(digests)} digests",
+        )
+    return replace(
+        splits,
+        train=splits.train.subset(kept["train"]),
+        validation=splits.validation.subset(kept["validation"]),
+        warnings=warnings,
+    )
 
 
-def _others(samples: Samples, digests: Collection[str]) -> list[int]:
-    def is_other(index: int) -> bool:
+def _content_digests(samples: Samples) -> Iterator[str]:
+    """Yield the digest of each file; the check names those that cannot be read."""
+    for index in range(len(samples)):
         try:
             content = samples.content(index)
-        except OSError:  # the check names files that cannot be read
-            return True
+        except OSError:
+            yield ""
+            continue
         if content is None:
             raise OptionError("leave_out needs images in files; leave them out of data in memory")
-        return content_digest(content) not in digests
-
-    return [index for index in range(len(samples)) if is_other(index)]
+        yield content_digest(content)
 
 
 @dataclass(frozen=True)

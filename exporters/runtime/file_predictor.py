@@ -22,6 +22,7 @@ from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.exporters.runtime.task_record import recorded_function
 from visiongraft.saving.files import numbered, write_prediction_files
 from visiongraft.task_contract.functions import DRAWINGS, PREDICTIONS
+from visiongraft.task_contract.narrowing import check_narrowing, narrowed
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -91,6 +92,8 @@ class FilePredictor(ABC):
         images: Any,
         batch_size: int = 16,
         save: str | Path | None = None,
+        score_threshold: float | None = None,
+        top: int | None = None,
     ) -> list[Any]:
         """Predict images.
 
@@ -106,6 +109,9 @@ class FilePredictor(ABC):
                 images of several sizes nine times as many, if all but two batches are within 500 MB.
             save: Folder for images with the predictions drawn on them, as
                 ``00000-name.jpg``. If no plugin draws the task's predictions, a warning says so.
+            score_threshold: Least score or probability of objects and classes in predictions, from 0 to 1;
+                ``None`` for what the task has decided.
+            top: The most objects or classes in a prediction; ``None`` for all.
 
         Returns:
             One prediction per image, in order, also if there is only one: of the type of the
@@ -116,8 +122,10 @@ class FilePredictor(ABC):
             ArtifactError: The task's predictions differ from those of the plugin that is installed for
                 its name, as those of a subclass may.
             DataError: An image cannot be read or has the wrong type, size or channels.
-            OptionError: The file takes preprocessed images, which only ``run`` accepts.
+            OptionError: The file takes preprocessed images, which only ``run`` accepts, or predictions have
+                no scores.
         """
+        check_narrowing(score_threshold, top)
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
         if self.input.kind == "float":
@@ -138,6 +146,7 @@ class FilePredictor(ABC):
                 for image, one in zip(
                     group, self._typed(found, len(group), to_predictions), strict=True
                 ):
+                    one = narrowed(one, score_threshold, top)
                     results[image.position] = one
                     if draw is not None:
                         draw(image.position, image.name, image.pixels, one)

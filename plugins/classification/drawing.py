@@ -47,10 +47,10 @@ def caption(prediction: Classified | MultiClassified) -> str:
         >>> caption(MultiClassified(("cat", "dog"), {"dog": 0.5, "cat": 0.934}))
         'cat 0.93, dog 0.50'
     """
-    names = (prediction.label,) if isinstance(prediction, Classified) else prediction.labels
-    if not names:
-        return "no label"
-    return ", ".join(f"{name} {prediction.probabilities[name]:.2f}" for name in names)
+    if isinstance(prediction, Classified):
+        return f"{prediction.label} {prediction.score:.2f}"
+    named = [f"{name} {prediction.probabilities[name]:.2f}" for name in prediction.labels]
+    return ", ".join(named) or "no label"
 
 
 def _enlarged(image: Image.Image) -> Image.Image:

@@ -26,6 +26,15 @@ class Classified:
     score: float
     probabilities: dict[str, float]
 
+    def narrowed(self, score_threshold: float | None, top: int | None) -> Classified:
+        """Return the most probable classes of at least a probability; the label stays.
+
+        Examples:
+            >>> Classified("cat", 0.7, {"cat": 0.7, "dog": 0.2, "cow": 0.1}).narrowed(None, 2).probabilities
+            {'cat': 0.7, 'dog': 0.2}
+        """
+        return Classified(self.label, self.score, _surest(self.probabilities, score_threshold, top))
+
 
 @dataclass(frozen=True)
 class MultiClassified:
@@ -39,6 +48,17 @@ class MultiClassified:
 
     labels: tuple[str, ...]
     probabilities: dict[str, float]
+
+    def narrowed(self, score_threshold: float | None, top: int | None) -> MultiClassified:
+        """Return the classes of at least a probability as the labels, and the most probable of them.
+
+        Examples:
+            >>> MultiClassified(("cat",), {"cat": 0.7, "dog": 0.2}).narrowed(0.1, None).labels
+            ('cat', 'dog')
+        """
+        kept = _surest(self.probabilities, score_threshold, top)
+        labels = self.labels if score_threshold is None else tuple(kept)
+        return MultiClassified(tuple(name for name in labels if name in kept), kept)
 
 
 def predictions(
@@ -91,3 +111,11 @@ def _single_label(names: Sequence[str], row: Sequence[float], decided: Any) -> C
 def _multi_label(names: Sequence[str], row: Sequence[float], decided: Any) -> MultiClassified:
     chosen = sorted(np.flatnonzero(decided).tolist(), key=lambda i: -row[i])
     return MultiClassified(tuple(names[i] for i in chosen), dict(zip(names, row, strict=True)))
+
+
+def _surest(
+    probabilities: Mapping[str, float], score_threshold: float | None, top: int | None
+) -> dict[str, float]:
+    """Keep classes of at least a probability, the most probable first."""
+    found = sorted(probabilities.items(), key=lambda item: -item[1])
+    return dict([item for item in found if item[1] >= (score_threshold or 0)][:top])

@@ -68,15 +68,25 @@ class _Decoder(nn.Module):
         return values
 
 
-def _unet(pyramid: EncoderLevels, outputs: int, channels: int) -> nn.Module:
-    """Build U-Net up to the input resolution, with skip connections from stride 2 on."""
+def unet(
+    pyramid: EncoderLevels, outputs: int, channels: int, instance_norm: bool = False
+) -> nn.Module:
+    """Build U-Net up to the input resolution, with skip connections from stride 2 on.
+
+    Args:
+        pyramid: What the decoder reads.
+        outputs: Number of values per pixel.
+        channels: Width; 0 for the default.
+        instance_norm: Normalize each image by itself instead of batches.
+    """
     depth = max(pyramid.deepest, 1)
     first = 1 if depth == 1 or 1 in pyramid.index else 2
     # A shallow backbone uses the finest blocks only, as in smp's models.
     widest = channels or UNET_WIDTH >> (MAX_LEVEL - depth)
     widths = [max(widest >> i, MIN_UNET_WIDTH) for i in range(depth)]
     skips = [pyramid.width(k) if k >= first else 0 for k in range(1, depth + 1)]
-    decoder = UnetDecoder([0, *skips], widths, n_blocks=depth)
+    norm = {"type": "instancenorm", "affine": True} if instance_norm else "batchnorm"
+    decoder = UnetDecoder([0, *skips], widths, n_blocks=depth, use_norm=norm)
     arrange = partial(_with_empty_levels, depth=depth)
     return _Decoder(decoder, widths[-1], outputs, range(first, depth + 1), arrange, kernel=3)
 
@@ -160,7 +170,7 @@ def _check_no_width(decoder: str, channels: int) -> None:
 
 
 DECODERS: dict[str, Callable[[EncoderLevels, int, int], nn.Module]] = {
-    "unet": _unet,
+    "unet": unet,
     "fpn": _fpn,
     "deeplabv3plus": _deeplabv3plus,
     "upernet": _upernet,

@@ -48,6 +48,16 @@ class Detected:
         named = [f"{each.label} {each.score:.2f}" for each in self.objects]
         return name_some(named, SHOWN) or "nothing found"
 
+    def narrowed(self, score_threshold: float | None, top: int | None) -> Detected:
+        """Return the objects of at least a score, and the surest of them.
+
+        Examples:
+            >>> Detected((DetectedObject("dog", 0.91, (0.0, 0.0, 9.0, 8.0)),)).narrowed(0.95, None)
+            Detected(objects=())
+        """
+        kept = [each for each in self.objects if each.score >= (score_threshold or 0)]
+        return Detected(tuple(kept[:top]))
+
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of a table: label, score and corners in pixels of each object.
 

@@ -36,6 +36,7 @@ class ImageToImage(Task):
     """
 
     splits_alike: ClassVar[bool] = True
+    instance_norm: ClassVar[bool] = False  # of the decoder
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ("image",)
 
@@ -64,7 +65,7 @@ class ImageToImage(Task):
             raise OptionError(
                 f"size={backbone.info.preprocess.size}: a critic needs images of {MIN_SIDE} pixels or more"
             )
-        return ImageHead(backbone.info, self.channels)
+        return ImageHead(backbone.info, self.channels, self.instance_norm)
 
     def inference_step(
         self, network: Network | InferenceGraph, images: Tensor

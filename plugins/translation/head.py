@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from visiongraft.backbone import BackboneInfo, Features
-from visiongraft.plugins.dense.decoders import DECODERS, blank_image
+from visiongraft.plugins.dense.decoders import blank_image, unet
 from visiongraft.plugins.dense.pyramid import EncoderLevels
 from visiongraft.plugins.translation.critic import COLORS
 from visiongraft.preprocess import Preprocess
@@ -21,12 +21,13 @@ class ImageHead(nn.Module):
     Args:
         info: Facts about the backbone.
         channels: Width of the decoder; 0 for its default.
+        instance_norm: Normalize each image by itself instead of batches.
     """
 
-    def __init__(self, info: BackboneInfo, channels: int) -> None:
+    def __init__(self, info: BackboneInfo, channels: int, instance_norm: bool = False) -> None:
         super().__init__()
         self.pyramid = EncoderLevels(info)
-        self.decoder = DECODERS["unet"](self.pyramid, COLORS, channels)
+        self.decoder = unet(self.pyramid, COLORS, channels, instance_norm)
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Compute values of pixels around 0.

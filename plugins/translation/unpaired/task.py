@@ -55,6 +55,8 @@ class UnpairedTranslation(ImageToImage):
     bounds: ClassVar[tuple[float, float] | None] = (float("-inf"), float("inf"))
     adversarial: ClassVar[bool] = True
     targets_in_common: ClassVar[bool] = True
+    # Images of three kinds pass through each network, whose statistics would be those of a mixture.
+    instance_norm: ClassVar[bool] = True
 
     adversarial_loss: Literal["non_saturating", "hinge", "least_squares"] = "least_squares"
     cycle_weight: float = 10.0

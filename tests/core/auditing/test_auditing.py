@@ -170,6 +170,11 @@ def test_images_that_were_not_used_are_refused_before_any_training(
     assert not (tmp_path / "out").exists()
 
 
+def test_digests_of_no_image_are_counted_in_a_warning(images: Path, caplog: Any) -> None:
+    visiongraft.fit(images, leave_out=["0" * 32], epochs=1, **SETTINGS)
+    assert "leave_out: the dataset has no image of 1 of 1 digests" in caplog.text
+
+
 def test_the_commands_audit_and_forget(
     without: Any, images: Path, tmp_path: Path, capsys: Any
 ) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 import visiongraft
 from visiongraft.backbone import Backbone
@@ -107,6 +108,19 @@ def test_generators_that_change_nothing_have_no_cycle_and_identity_loss() -> Non
     for name in both("cycle", "identity"):
         assert found[name].item() < 1e-4
     assert found["adversarial"].item() > 0
+
+
+def test_decoders_normalize_each_image_by_itself(network: Network) -> None:
+    loss = network.loss
+    assert isinstance(loss, CycleLoss)
+    for head in (network.head, loss.inverse.head):
+        assert not any(isinstance(module, _BatchNorm) for module in head.modules())
+    images = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        whole, alone = (
+            network.train().head(network.backbone(x))["image"] for x in (images, images[:1])
+        )
+    assert torch.allclose(whole[:1], alone, atol=1e-5)
 
 
 def test_an_identity_loss_without_weight_is_left_out() -> None:
