@@ -226,6 +226,9 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "workers": 0,
         "device": "cpu",
         "seed": 5,
+        "partial": False,
+        "leave_out": None,
+        "privacy": None,
     }
     assert {name: config[name] for name in expected} == expected
     others = {"schedule", "format", "visiongraft", "learning_rate", "budget"}  # instead of epochs
