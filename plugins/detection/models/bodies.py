@@ -19,6 +19,10 @@ from visiongraft.plugins.detection.models.ssd import BatchNorm
 from visiongraft.preprocess import PreprocessConfig
 
 PREFIX = "torchvision_detection"
+MOMENTUM = (
+    0.1  # of batch norm; torchvision's 0.03 is too slow for the few hundred steps of fine-tuning
+)
+POOLED = 1  # the map whose mean is the embedding: the last of the network before SSD's further ones
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,7 @@ class DetectorBody(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         maps = tuple(self.body(images).values())
-        return Features(maps, maps[-1].mean((2, 3)))
+        return Features(maps, maps[POOLED].mean((2, 3)))
 
     def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Name the tensors of torchvision's files as this module does; leave out the head."""
@@ -113,13 +117,14 @@ class DetectorBodySource(BackboneSource):
         for module in model.backbone.modules():
             if type(module) is nn.BatchNorm2d:  # the last map of one image is a single value
                 module.__class__ = BatchNorm
+                module.momentum = MOMENTUM
         transform = model.transform
         info = BackboneInfo(
             name=full,
             stage_of=name_stages(_stages(model.backbone, facts.begins), "body."),
             channels=facts.channels,
             strides=facts.strides,
-            embedding_dim=facts.channels[-1],
+            embedding_dim=facts.channels[POOLED],
             preprocess=PreprocessConfig(
                 side, tuple(transform.image_mean), tuple(transform.image_std), resize="stretch"
             ),
