@@ -25,7 +25,7 @@ from visiongraft.exporters.runtime.onnx_content import certificate_field
 from visiongraft.exporters.runtime.predictor import Predictor
 from visiongraft.exporters.verification.certified_comparison import compare_certified
 from visiongraft.exporters.verification.proof import BudgetError, Findings, verify
-from visiongraft.exporters.verification.recheck import recheck
+from visiongraft.exporters.verification.recheck import FileCheck, recheck
 from visiongraft.network import InferenceGraph
 from visiongraft.task import Disagreement, ExportSupport
 from visiongraft.verification.engine import TOLERANCE
@@ -390,17 +390,25 @@ def test_verify_compares_more_tightly_where_the_kernels_are_the_same(
     name = next(name for name, kind in scales(onnx.load(path)).items() if kind == "activation")
     text = json.dumps(certificate.to_json(), ensure_ascii=False)
     assert path.read_bytes().endswith(certificate_field(text))
-    planted = onnx.load_from_string(rescaled(path, name, 0.97))
-    found = {}
-    for kernels in (certificate.kernels, "onnxruntime 1.0, Linux x86_64 with avx2"):
+
+    def certified(factor: float, kernels: str | None) -> FileCheck:
+        planted = onnx.load_from_string(rescaled(path, name, factor))
         entry = next(prop for prop in planted.metadata_props if prop.key == "certificate")
         entry.value = json.dumps({**certificate.to_json(), "kernels": kernels})
         onnx.save(planted, tmp_path / "planted.onnx")
         report = recheck(tmp_path / "planted.onnx")
-        found[kernels] = next(c for c in report.checks if c.name == "certified results")
-    here, elsewhere = found.values()
-    assert (here.passed, elsewhere.passed) == (False, True)
-    assert elsewhere.detail.endswith("since the processor or the runtime is not that of the export")
+        return next(c for c in report.checks if c.name == "certified results")
+
+    other, passed = "onnxruntime 1.0, Linux x86_64 with avx2", []
+    for factor in (
+        0.99,
+        0.98,
+        0.97,
+    ):  # which ones pass elsewhere depends on the processor of this test
+        assert certified(factor, certificate.kernels).passed is False
+        passed += [found for found in [certified(factor, other)] if found.passed]
+    assert passed
+    assert passed[0].detail.endswith("since the processor or the runtime is not that of the export")
 
 
 @pytest.mark.parametrize(

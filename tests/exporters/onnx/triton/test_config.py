@@ -37,6 +37,8 @@ TASKS = {
     "video": {"class_names": CLASS_NAMES, "frames": 2, "temporal": "mean"},
     "generation": {"latents": 4, "width": 4},
     "translation": {},
+    "unpaired_translation": {},
+    "retrieval": {"dimension": 8, "head_start": "random"},
 }
 
 
