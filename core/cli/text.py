@@ -153,7 +153,7 @@ def read_classes(given: Sequence[str]) -> list[str] | dict[str, list[str]]:
 
 
 def _made(model: TransferModel, out: Path) -> Answer:
-    """Tell how a model was made."""
+    """Describe how a model was made."""
     from visiongraft.text.zero_shot import FACT
 
     facts: dict[str, Any] = model.facts[FACT]

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 from visiongraft.errors import VisiongraftError
 from visiongraft.inputs import IMAGES
 from visiongraft.pages.figures import draw_lines, new_figure
-from visiongraft.pages.parts import Figure, Gallery, Lines, Part, Picture, Section, Table, data_uri
+from visiongraft.pages.parts import (
+    Figure,
+    Gallery,
+    GalleryImage,
+    Lines,
+    Part,
+    Section,
+    Table,
+    data_uri,
+)
 from visiongraft.pages.writing import render_page
 
 if TYPE_CHECKING:
@@ -74,7 +83,7 @@ def _history(run: Path) -> list[dict[str, Any]]:
 def _differing(each: Against, first: str) -> Iterator[Part]:
     if each.images:
         yield Table(["image", first, each.name], each.images)
-    pictures = []
+    shown = []
     for name, one, other in each.images:
         if Path(name).is_file():
             try:
@@ -82,6 +91,6 @@ def _differing(each: Against, first: str) -> Iterator[Part]:
             except VisiongraftError:
                 continue
             caption = [Path(name).name, f"{first}: {one:.3g}", f"{each.name}: {other:.3g}"]
-            pictures.append(Picture(data_uri(image), caption))
-    if pictures:
-        yield Gallery(pictures)
+            shown.append(GalleryImage(data_uri(image), caption))
+    if shown:
+        yield Gallery(shown)

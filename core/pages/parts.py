@@ -83,7 +83,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Picture:
+class GalleryImage:
     """An image of a gallery.
 
     Attributes:
@@ -100,13 +100,13 @@ class Gallery:
     """Images in rows.
 
     Attributes:
-        pictures: The images.
+        images: The images.
         wide: Whether they need more room, such as two images beside each other.
     """
 
     kind: ClassVar[str] = "gallery"
 
-    pictures: Sequence[Picture]
+    images: Sequence[GalleryImage]
     wide: bool = False
 
 

@@ -13,9 +13,18 @@ from visiongraft.errors import VisiongraftError
 from visiongraft.explaining.explaining import as_image
 from visiongraft.options import is_number
 from visiongraft.pages.figures import draw_bars
-from visiongraft.pages.parts import Figure, Gallery, Lines, Part, Picture, Table, Text, data_uri
+from visiongraft.pages.parts import (
+    Figure,
+    Gallery,
+    GalleryImage,
+    Lines,
+    Part,
+    Table,
+    Text,
+    data_uri,
+)
 from visiongraft.reporting.contract import ReportSection
-from visiongraft.reporting.pictures import describe_target
+from visiongraft.reporting.drawn_images import describe_target
 from visiongraft.saving.files import read_json
 from visiongraft.training.resuming.run_folder import DATA_CHECK
 
@@ -70,20 +79,20 @@ class BatchImages(ReportSection):
         transform = run.task.train_transform(preprocess.config)
         dataset = SampleDataset(run.training, preprocess, transform, run.config.seed)
         chosen = np.linspace(0, len(run.training) - 1, min(SHOWN, len(run.training)))
-        pictures = []
+        shown = []
         for index in dict.fromkeys(chosen.astype(int).tolist()):
             item = dataset[(index, 0)]
             if isinstance(item, Item):
                 label = describe_target(run.task, run.training.target(index))
                 name = run.name(run.training, index)
-                pictures.append(Picture(data_uri(as_image(item.image, network)), (label, name)))
+                shown.append(GalleryImage(data_uri(as_image(item.image, network)), (label, name)))
         height, width = preprocess.config.size
         how = "with" if transform is not None else "without"
         yield Text(
             f"Training images of {height}x{width} pixels, {how} augmentation, resized by "
             f"{preprocess.config.resize!r}."
         )
-        yield Gallery(pictures)
+        yield Gallery(shown)
 
 
 def _counts(value: Any) -> bool:

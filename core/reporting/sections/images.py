@@ -15,10 +15,10 @@ from visiongraft.advice.sampling import labels_of
 from visiongraft.data.samples import Samples
 from visiongraft.errors import VisiongraftError
 from visiongraft.pages.figures import draw_points
-from visiongraft.pages.parts import Figure, Gallery, Lines, Part, Picture, Text, data_uri
+from visiongraft.pages.parts import Figure, Gallery, GalleryImage, Lines, Part, Text, data_uri
 from visiongraft.reporting.contract import Projection, ReportedRun, ReportSection, Results
+from visiongraft.reporting.drawn_images import describe_target, ideal_prediction, raw_image
 from visiongraft.reporting.passes import embed_samples
-from visiongraft.reporting.pictures import describe_target, ideal_prediction, raw_image
 from visiongraft.training.evaluation import decode_samples, scalars
 
 WORST = 24  # images
@@ -69,7 +69,7 @@ class Mistakes(ReportSection):
         predictions: dict[int, Any] = {}
         for decoded, _, positions in decode_samples(run.network, samples.subset(worst), 16):
             predictions.update(zip(positions, run.task.predictions(decoded), strict=True))
-        pictures = []
+        shown = []
         for place, index in enumerate(worst):
             target = samples.target(index)
             image = raw_image(run, samples, index)
@@ -79,16 +79,16 @@ class Mistakes(ReportSection):
             drawn = [run.task.draw(image, p) for p in (truth, predictions[place]) if p is not None]
             label = describe_target(run.task, target)
             captions = [*([f"true: {label}"] if label else []), run.name(samples, index)]
-            pictures.append(Picture(data_uri(_beside(drawn), SHOWN), captions))
+            shown.append(GalleryImage(data_uri(_beside(drawn), SHOWN), captions))
         if ideal_prediction(run.task, samples.target(worst[0])) is not None:
             yield Text("On the left what is right, on the right what was predicted.")
-        yield Gallery(pictures, wide=True)
+        yield Gallery(shown, wide=True)
 
 
-class EmbeddingMap(ReportSection):
-    """The validation images in the plane, by what the backbone computes."""
+class _OfEmbeddings(ReportSection):
+    """A section that needs the embeddings of all validation images."""
 
-    name, title, position, watches = "map", "Map of the validation images", 70, True
+    watches = True
 
     def __init__(self, run: ReportedRun) -> None:
         super().__init__(run)
@@ -97,6 +97,12 @@ class EmbeddingMap(ReportSection):
     def update(self, results: Results) -> None:
         if results.embeddings is not None:
             self.found.update(zip(results.positions, results.embeddings, strict=True))
+
+
+class EmbeddingMap(_OfEmbeddings):
+    """The validation images in the plane, by what the backbone computes."""
+
+    name, title, position = "map", "Map of the validation images", 70
 
     def parts(self) -> Iterator[Part]:
         run, samples = self.run, self.run.validation
@@ -122,18 +128,10 @@ class EmbeddingMap(ReportSection):
         )
 
 
-class NearDuplicates(ReportSection):
+class NearDuplicates(_OfEmbeddings):
     """Validation images that are nearly the same as training images, by their embeddings."""
 
-    name, title, position, watches = "duplicates", "Near-duplicates across splits", 75, True
-
-    def __init__(self, run: ReportedRun) -> None:
-        super().__init__(run)
-        self.found: dict[int, NDArray[np.float32]] = {}
-
-    def update(self, results: Results) -> None:
-        if results.embeddings is not None:
-            self.found.update(zip(results.positions, results.embeddings, strict=True))
+    name, title, position = "duplicates", "Near-duplicates across splits", 75
 
     def parts(self) -> Iterator[Part]:
         run = self.run

@@ -14,8 +14,8 @@ from visiongraft.pages.parts import (
     Code,
     Figure,
     Gallery,
+    GalleryImage,
     Lines,
-    Picture,
     Section,
     Table,
     Text,
@@ -64,7 +64,7 @@ def evil_page() -> str:
         Table([EVIL], [[EVIL]], EVIL, folded=True),
         Figure(points, EVIL),
         Figure(matrix, EVIL),
-        Gallery([Picture(data_uri(IMAGE), [EVIL])]),
+        Gallery([GalleryImage(data_uri(IMAGE), [EVIL])]),
     ]
     return render_page(EVIL, [Section(f"s{i}", EVIL, parts) for i in range(1)], [EVIL])
 
