@@ -11,6 +11,7 @@ from visiongraft.errors import ArtifactError, OptionError, PluginError
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.task import Task, create_task
+from visiongraft.task_contract.checks import check_task_class
 
 log = logging.getLogger("visiongraft")
 
@@ -47,6 +48,35 @@ def _claims(kind: type[Task], data: Any) -> bool:
     except Exception as error:  # a third-party task may raise any error
         log.warning("task %r failed to check whether it reads the dataset: %r", kind.name, error)
         return False
+
+
+def requested_task(task: str | Task, options: Mapping[str, Any] | None) -> Task:
+    """Return the task that a user asks for.
+
+    Args:
+        task: Its name, or the task itself.
+        options: Its options, with a name only.
+
+    Returns:
+        The task.
+
+    Raises:
+        OptionError: It is neither, has options beside an object, or an option is invalid.
+        PluginError: The name is unknown, or the class breaks the contract.
+    """
+    if isinstance(task, Task):
+        if options:
+            raise OptionError(
+                "task_options require the task's name; this task is already an object"
+            )
+        check_task_class(type(task))
+        return task
+    if not isinstance(task, str):
+        raise OptionError(
+            f"task={task!r} is neither a name nor a task object; instantiate a task class"
+        )
+    kind: type[Task] = plugins().get("task", task)
+    return create_task(kind, dict(options or {}))
 
 
 def find_task(name: str, what: str, how: str) -> type[Task]:

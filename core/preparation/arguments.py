@@ -20,7 +20,7 @@ from visiongraft.lookup.methods import (
     find_schedule,
     find_transfer_loss,
 )
-from visiongraft.lookup.tasks import infer_task
+from visiongraft.lookup.tasks import infer_task, requested_task
 from visiongraft.model import TransferModel
 from visiongraft.module_backbone import IN_MEMORY, name_of
 from visiongraft.multi_task.file import read_task_file
@@ -258,20 +258,8 @@ def check_device(device: str | None) -> None:
 
 
 def _task(task: str | Task | None, options: Mapping[str, Any] | None, data: Any) -> Task:
-    if isinstance(task, Task):
-        if options:
-            raise OptionError(
-                "task_options require the task's name; this task is already an object"
-            )
-        check_task_class(type(task))
-        return task
     if isinstance(task, str) and is_task_file(task):
-        return _task(read_task_file(task), options, data)
+        return requested_task(read_task_file(task), options)
     if task is None:
         return create_task(infer_task(data), dict(options or {}))
-    if not isinstance(task, str):
-        raise OptionError(
-            f"task={task!r} is neither a name nor a task object; instantiate a task class"
-        )
-    kind: type[Task] = plugins().get("task", task)
-    return create_task(kind, dict(options or {}))
+    return requested_task(task, options)

@@ -12,15 +12,14 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError, WeightsError, name_some
 from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.tasks import requested_task
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.preprocess import as_size
-from visiongraft.registry.manager import plugins
 from visiongraft.saving.tensors import damaged, first
 from visiongraft.saving.weights import FROM_FILE, file_sha256, fit_weights, read_weights
 from visiongraft.seeds import preserved
 from visiongraft.task import Task, create_task, required_options
-from visiongraft.task_contract.checks import check_task_class
 from visiongraft.task_contract.published import Published
 
 BACKBONE, HEAD = "backbone.", "head."
@@ -67,7 +66,7 @@ def assemble(
     Examples:
         ``visiongraft.assemble("detection", weights="fcos_resnet50_fpn_coco-99b0c9b7.pth").predict("a.jpg")``
     """
-    task = _task(task, dict(task_options or {}))
+    task = requested_task(task, task_options)
     parts = _read_parts(task, backbone, weights)
     task = parts.task
     with preserved():
@@ -112,20 +111,6 @@ class _Parts:
     architecture: str = ""
     size: tuple[int, int] | None = None
     resize: str | None = None
-
-
-def _task(task: str | Task, options: Mapping[str, Any]) -> Task:
-    if isinstance(task, Task):
-        if options:
-            raise OptionError(
-                "task_options require the task's name; this task is already an object"
-            )
-        check_task_class(type(task))
-        return task
-    if not isinstance(task, str):
-        raise OptionError(f"task={task!r} is neither a name nor a task object; pass one of these")
-    kind: type[Task] = plugins().get("task", task)
-    return create_task(kind, options)
 
 
 def _read_parts(task: Task, backbone: str | Path | nn.Module | None, weights: str | Path) -> _Parts:

@@ -18,6 +18,7 @@ from visiongraft.calibration import best_factor
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.inputs import IMAGES
 from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.tasks import requested_task
 from visiongraft.lookup.text_encoders import find_text_source, load_text_encoder
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
@@ -146,15 +147,8 @@ class _Made:
 
 def _task(task: str | Task | None, options: Mapping[str, Any] | None) -> Task:
     """Find the task."""
-    if isinstance(task, Task):
-        if options:
-            raise OptionError(
-                "task_options require the task's name; this task is already an object"
-            )
-        return task
     if task is not None:
-        kind: type[Task] = plugins().get("task", task)
-        return create_task(kind, options or {})
+        return requested_task(task, options)
     able = [
         kind
         for kind in plugins().tasks().values()
