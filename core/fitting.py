@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, Replay
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
-from visiongraft.preparation.arguments import new_settings
+from visiongraft.preparation.arguments import given_groups, new_settings
 from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given, RunData
 from visiongraft.preparation.facts import run_facts
@@ -39,6 +39,7 @@ from visiongraft.system.processes import as_lost_process
 from visiongraft.task import Task
 from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
+from visiongraft.training.grouped.weights import begin_groups, check_groups
 from visiongraft.training.private.accounting import begin_privacy
 from visiongraft.training.private.refusals import refuse_settings
 from visiongraft.training.resuming.inputs import RunInputs
@@ -66,6 +67,8 @@ def fit(
     out: str | Path | None = None,
     validation: float = 0.2,
     leave_out: list[str] | None = None,
+    groups: str | Path | Callable[[str], str] | None = None,
+    group_training: str | None = None,
     evaluate_on: Mapping[str, Any] | None = None,
     select: str = "best",
     streams: Mapping[str, Any] | None = None,
@@ -130,6 +133,12 @@ def fit(
             split, in (0, 1).
         leave_out: Digests of images of the dataset that are not used, as ``inputs.json`` of a run has them, such
             as those of people who withdrew; see ``forget``.
+        groups: Groups of images that are measured each by itself: an attribute of the samples, such as a further
+            column of a table, or a .csv file with the columns ``path`` and ``group``; or a function from the name of a
+            sample, such as its path, to its group, which a resumed run must be passed again. The metric
+            ``worst_group_...`` is the headline of the worst group; ``select`` may name it.
+        group_training: How groups share the loss: ``"reweight"`` lets each count alike, ``"group_dro"`` or
+            ``"group_dro(step_size=0.05)"`` lets those with a high loss count most. ``None`` lets each image count alike.
         evaluate_on: Further labeled datasets to evaluate after each epoch, by name, each in any form
             that ``data`` takes.
         select: Which epoch to keep: ``"best"``, ``"last"``, or the best that satisfies conditions,
@@ -245,6 +254,9 @@ def fit(
             refuse_settings(run, accelerator.num_processes)
             if checkpoint is None:
                 begin_privacy(run)
+        begin_groups(run, given_groups(run.config, groups))
+        if checkpoint is not None:
+            check_groups(run, checkpoint.state)
         engine = Engine(run, hooks, accelerator)
         if checkpoint is None:
             engine.measure_before()

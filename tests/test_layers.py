@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs", "privacy"),
     ("registry",),
+    ("group_training",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     (
         "task_contract.class_rows",

@@ -156,7 +156,7 @@ def _trained(model: TransferModel, out: Path) -> Answer:
         "optimism": outcome.optimism,
         **{
             name: model.facts[name]
-            for name in ("evaluation", "selection", "privacy")
+            for name in ("evaluation", "selection", "privacy", "groups")
             if name in model.facts
         },
     }
@@ -167,6 +167,8 @@ def _trained(model: TransferModel, out: Path) -> Answer:
     rows = _set_rows(best.get("evaluate_on", {}), headline)
     if rows:
         parts.append(table(["evaluation set", headline], rows))
+    if groups := model.facts.get("groups"):
+        parts.append(table(["group", "training images", headline], _group_rows(groups, headline)))
     if privacy := model.facts.get("privacy"):
         parts.append(
             f"privacy: epsilon {privacy['epsilon']:.3f} spent at delta {privacy['delta']:g}, noise "
@@ -189,6 +191,17 @@ def _set_rows(results: dict[str, dict[str, float]], headline: str) -> list[list[
         for name, metrics in results.items()
         if headline in metrics  # not in those of streams
     ]
+
+
+def _group_rows(groups: dict[str, Any], headline: str) -> list[list[str]]:
+    """Return a row for each group of images, with a remark if it is small."""
+    rows = []
+    for name, facts in groups.items():
+        value = facts.get(headline)
+        shown = "not measured" if value is None else f"{value:.4f}"
+        note = f" ({facts['note']})" if "note" in facts else ""
+        rows.append([name, str(facts["training images"]), shown + note])
+    return rows
 
 
 def _phase_rows(history: list[dict[str, Any]], task: Any) -> list[list[str]]:

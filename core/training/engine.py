@@ -34,7 +34,6 @@ from visiongraft.training.optimizers import (
     set_learning_rate,
 )
 from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
-from visiongraft.training.private.choosing import make_steps, privacy_of_epoch, private_phase
 from visiongraft.training.resuming.checkpoint import Checkpoint, read_best
 from visiongraft.training.resuming.state import (
     restore_average,
@@ -44,6 +43,7 @@ from visiongraft.training.resuming.state import (
 )
 from visiongraft.training.run import Run
 from visiongraft.training.selection.keeping import BestWeights, choose_alpha, describe_epoch
+from visiongraft.training.step_kinds import details_of_epoch, make_steps, prepared_phase
 from visiongraft.training.transfer.adapting import TargetImages, adapted
 from visiongraft.training.transfer.preparing import prepare_losses
 from visiongraft.training.weights.averages import Average, make_average
@@ -181,7 +181,7 @@ class Engine:
             self.hooks.phase_started(run=run, phase=phase, index=index)
         with (
             ready_phase(run, phase, made, self.images, self.accelerator) as ready,
-            private_phase(self.steps, made, ready.batches),
+            prepared_phase(self.steps, made, ready.batches),
         ):
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
@@ -293,7 +293,7 @@ class Engine:
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),
             **describe_epoch(measured, chosen),
-            **privacy_of_epoch(run),
+            **details_of_epoch(run),
             "best": better,
         }
         state.history.append(record)

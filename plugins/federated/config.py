@@ -25,6 +25,8 @@ NOT_OF_SITES = (
     "patience",
     "checkpoint_every",
     "privacy",
+    "groups",
+    "group_training",
 )
 
 OR_NONE = ("weights", "clip_norm")  # for which the text "none" stands for none

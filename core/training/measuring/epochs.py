@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -10,10 +11,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from visiongraft.data.batch import Batch
+from visiongraft.data.groups import SMALL
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError
+from visiongraft.task import Task
 from visiongraft.training.batches.loaders import ImageLoaders
-from visiongraft.training.evaluation import decode_batches, measure, scalars
+from visiongraft.training.evaluation import decode_batches, measure, measure_groups, scalars
 from visiongraft.training.measuring.margins import Groups, margins_of, measure_without_groups
 from visiongraft.training.measuring.target_metrics import measure_target
 from visiongraft.training.measuring.validation_loss import ValidationLoss
@@ -168,14 +171,38 @@ class Measuring:
         )
         results: Iterable[Any] = ((d, b.targets, b.indices.tolist()) for d, b in batches)
         grouped = part in run.selection.uncertain
+        named = run.group_names.get(part)
         if processes > 1 or grouped:
             results = list(results)
         everyones = results if processes == 1 else gather_object(results)
-        whole = measure(run.network.task, ((d, targets) for d, targets, _ in everyones))
+        if named is None:
+            whole = measure(run.network.task, ((d, targets) for d, targets, _ in everyones))
+        else:
+            whole = with_worst_group(
+                run.network.task, measure_groups(run.network.task, samples, named, everyones)
+            )
         if not grouped:
             return whole, {}
         decoded = ((d, positions) for d, _, positions in everyones)
         return whole, measure_without_groups(run.network.task, samples, decoded)
+
+
+def with_worst_group(task: Task, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the headline of the worst group to results by group.
+
+    Args:
+        task: The task.
+        results: As ``measure_groups`` returns them.
+
+    Returns:
+        The results, with ``worst_group_`` and the name of the headline among them. Small groups do not count, unless
+        all are small.
+    """
+    groups = results["groups"].values()
+    compared = [g for g in groups if g["images"] >= SMALL] or list(groups)
+    values = [group.get(task.headline, math.nan) for group in compared]
+    worst = min(values) if task.better == "higher" else max(values)
+    return {**results, f"worst_group_{task.headline}": worst}
 
 
 def headline(run: Run, results: Mapping[str, Any]) -> float:
