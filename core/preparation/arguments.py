@@ -242,7 +242,7 @@ def _privacy(what: Any) -> dict[str, Any] | None:
 def _refuse_with_start(given: Mapping[str, Any]) -> None:
     """Refuse settings that the model to continue with determines; a weights file knows its tensors alone."""
     defaults = fit_defaults()
-    of_model = ("weights",)
+    of_model: tuple[str, ...] = ("weights",)
     if not is_weights_file(given["start"]):
         of_model = ("backbone", "weights", "weights_license", "in_channels")
     for name in of_model:

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 from visiongraft.adaptation.networks import merged_network
 from visiongraft.errors import OptionError, ReceiptError
 from visiongraft.options import check_integer, is_number
+from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.seeds import seeded
 from visiongraft.text.labeled import embed_labeled
 from visiongraft.text.origin import TextOrigin, text_origin
@@ -82,9 +83,11 @@ def learn_prompts(
     origin = text_origin(model, text)
     prompts, words = _prompts(origin, context)
     network = deepcopy(merged_network(model.network)).cpu().eval()
+    head = network.head
+    assert isinstance(head, ClassificationHead)
     images = embed_labeled(task, network.backbone, data, validation, seed)
     with torch.no_grad():
-        embedded = network.head.embed(torch.from_numpy(images.features).float())
+        embedded = head.embed(torch.from_numpy(images.features).float())
     frozen = _digests(prompts)
     with seeded(seed, FACT):
         initial = prompts.initial
@@ -97,8 +100,8 @@ def learn_prompts(
     if _digests(prompts) != frozen:
         raise ReceiptError("the text encoder changed while prompts were learned")
     with torch.no_grad():
-        network.head.output.weight.copy_(classifier.weight())
-    facts = {
+        head.output.weight.copy_(classifier.weight())
+    noted = {
         "initial words" if context is None else "vectors": words if context is None else context,
         "images": len(embedded),
         "epochs": epochs,
@@ -111,7 +114,7 @@ def learn_prompts(
     }
     known = model.training_images
     joined = images.digests if known is None else known.joined(images.digests)
-    facts = {**model.facts, FACT: facts}
+    facts = {**model.facts, FACT: noted}
     return type(model)(network, facts, images.validation, training_images=joined)
 
 
@@ -187,7 +190,7 @@ def _train(
     for _ in range(epochs):
         for batch in torch.randperm(len(labels)).to(device).split(batch_size):
             optimizer.zero_grad()
-            cross_entropy(classifier(embedded[batch]), labels[batch]).backward()  # type: ignore[no-untyped-call]
+            cross_entropy(classifier(embedded[batch]), labels[batch]).backward()
             optimizer.step()
         schedule.step()
     after = _loss(classifier, embedded, labels)
