@@ -179,8 +179,9 @@ def _rate(
         twins.setdefault(other, []).append(names[one])
     rated = [
         RatedLabel(
-            names[i],
-            *images.places[i],
+            image=names[i],
+            split=images.places[i][0],
+            position=images.places[i][1],
             label=labels[i],
             suggested=images.class_names[int(found.probabilities[i].argmax())],
             quality=float(found.quality[i]),
