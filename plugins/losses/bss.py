@@ -36,7 +36,7 @@ class BSS(TransferLoss):
     reads_features: ClassVar[bool] = True
 
     def __init__(
-        self, backbone: Backbone, source: Backbone, *, strength: float = 0.1, k: int = 1
+        self, backbone: Backbone, source: Backbone, *, strength: float = 0.01, k: int = 1
     ) -> None:
         super().__init__(backbone, source)
         check_strength(self.name, strength=strength)
