@@ -9,6 +9,7 @@ from typing import Any
 from visiongraft.errors import OptionError, shorten
 
 TASK_FILE = ".toml"  # ending of a file with a task's heads, which is passed in place of a name
+TOO_DEEP = (RecursionError, MemoryError)  # what nested expressions raise
 WORDS = {"none": None, "true": True, "false": False}
 
 
@@ -51,7 +52,7 @@ def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:
             return head + node.id, {}
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             return head + node.func.id, _options(node, f"{kind} {node.func.id!r}")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deeply
+    except (SyntaxError, ValueError, *TOO_DEEP):
         pass
     if text.isprintable() and "(" not in text:
         return text, {}
