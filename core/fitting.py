@@ -41,9 +41,11 @@ from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.private.accounting import begin_privacy
 from visiongraft.training.private.refusals import refuse_settings
+from visiongraft.training.resuming.chosen_callbacks import ChosenCallbacks
 from visiongraft.training.resuming.inputs import RunInputs
 from visiongraft.training.resuming.run_folder import give_up, run_folder, scratch_folder
 from visiongraft.training.run import Run
+from visiongraft.training.trackers import find_trackers
 from visiongraft.training.transfer_losses import TransferChoice
 from visiongraft.training.weights.head_start import slow_down_heads
 from visiongraft.tuning.batch_finder import set_batch_size
@@ -99,6 +101,7 @@ def fit(
     resume: bool = False,
     allow_changed_data: bool = False,
     callbacks: Sequence[str | object] = ("progress", "curves", "report"),
+    trackers: Sequence[str | object] = (),
 ) -> TransferModel:
     """Fine-tune a pretrained backbone for a task.
 
@@ -194,7 +197,10 @@ def fit(
         allow_changed_data: Continue also with changed data and weights, with which transfer losses then
             compare.
         callbacks: Names of callbacks, objects that implement run hooks, or functions that are called
-            after each epoch with its record, a line of ``metrics.jsonl``.
+            after each epoch with its record, a line of ``metrics.jsonl``. A resumed run has the callbacks that
+            it began with by name.
+        trackers: Experiment trackers: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, ``"trackio"``, or trackers of
+            Accelerate. A resumed run continues the runs of its trackers.
 
     Returns:
         The model of the best epoch.
@@ -208,8 +214,10 @@ def fit(
     """
     given, started = dict(locals()), time.monotonic()
     folder = None if out is None else Path(out)
+    listeners, lost = ChosenCallbacks(callbacks, trackers), tuple[str, ...]()
     if resume:
         defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
+        listeners, lost = ChosenCallbacks.on_resume(folder, given, defaults)
         config, chosen, plan = resumed_settings(folder, given, defaults)
         origin = None
     else:
@@ -233,7 +241,8 @@ def fit(
             backbone=backbone if isinstance(backbone, nn.Module) else None,
         )
         run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
-        hooks = listen(callbacks)
+        run.warnings += lost
+        hooks = listen([*listeners.callbacks, *find_trackers(listeners.trackers)])
         if not resume:
             _measure_settings(run, given, accelerator, started)
         checkpoint, inputs, before = None, inputs_of(run, found), images_of_start(run)
@@ -250,6 +259,7 @@ def fit(
             engine.measure_before()
         if folder is not None and accelerator.is_main_process:
             inputs.write(folder)
+            listeners.write(folder)
             run.config.write(folder)  # only now: invalid input must not leave a run behind
         with _failures_reported(engine, None if resume else folder):
             engine.train(checkpoint)

@@ -27,6 +27,7 @@ FIRST_FILES = (
     INPUTS,
     METRICS,
     "data-check*.json",
+    "callbacks.json",
     STARTED_FROM,
 )  # what a start writes at first
 SCRATCH = "visiongraft-run-"
