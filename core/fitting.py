@@ -49,6 +49,7 @@ from visiongraft.training.run import Run
 from visiongraft.training.transfer_losses import TransferChoice
 from visiongraft.training.weights.head_start import slow_down_heads
 from visiongraft.tuning.batch_finder import set_batch_size
+from visiongraft.tuning.plans import refuse_idle_losses
 from visiongraft.tuning.strengths import Strengths, settings_of_trials
 from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
@@ -241,6 +242,7 @@ def fit(
         hooks = listen(callbacks)
         if not resume:
             _measure_settings(run, given, accelerator, started)
+            refuse_idle_losses(run)
         inputs, before = inputs_of(run, found), images_of_start(run)
         common = _Common(found, inputs, before, hooks, resume, allow_changed_data)
         if len(trials) == 1:

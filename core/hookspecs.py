@@ -391,24 +391,6 @@ class RunHooks:
         """
 
     @hookspec
-    def strength_chosen(self, run: Run, trials: Sequence[Trial]) -> None:
-        """All trainings of a run with several strengths of a transfer loss are over, and one is kept.
-
-        Before this, each training has called the other hooks like a run of its own.
-
-        Args:
-            run: The one that is kept, in the folder of the whole.
-            trials: All of them, in their order.
-
-        Example:
-            ::
-
-                @hookimpl
-                def strength_chosen(self, run, trials):
-                    print([trial.name for trial in trials])
-        """
-
-    @hookspec
     def run_failed(self, run: Run, error: BaseException) -> None:
         """The run ends with an error or an interruption, which is raised after this.
 
@@ -442,4 +424,22 @@ class RunHooks:
                 @hookimpl
                 def exported(self, path, certificate):
                     print(path, certificate.difference)
+        """
+
+    @hookspec
+    def strength_chosen(self, run: Run, trials: Sequence[Trial]) -> None:
+        """All trainings of a run with several strengths of a transfer loss are over, and one is kept.
+
+        Before this, each training has called the other hooks like a run of its own.
+
+        Args:
+            run: The one that is kept, in the folder of the whole.
+            trials: All of them, in their order.
+
+        Example:
+            ::
+
+                @hookimpl
+                def strength_chosen(self, run, trials):
+                    print([trial.name for trial in trials])
         """

@@ -280,6 +280,18 @@ class TransferLoss(Holder, ABC):
             OptionError: The loss does not fit the task or the network.
         """
 
+    def idle(self, network: Network) -> str:
+        """Tell why the loss can do nothing in a phase; a run without another phase is refused.
+
+        Args:
+            network: The network, prepared for the phase: ``requires_grad`` of its parameters is set, and
+                ``held_in_eval`` contains the modules that do not train.
+
+        Returns:
+            What follows "transfer loss 'name'" in the message, with a remedy; empty if it can.
+        """
+        return ""
+
     def prepare(self, steps: Iterable[TransferStep]) -> None:
         """Compute something of the whole training set once, before the first step.
 

@@ -183,7 +183,11 @@ def test_without_a_folder_each_combination_of_two_losses_is_trained(
         ("pull(strength=[1, 1.0])", {}, "names a strength twice"),
         (f"pull(strength={list(range(30))})", {}, "30 combinations of strengths, more than 20"),
         ("pull(strength=[1, 13])", {}, "brings bad luck"),
-        ("pull(strength=[1, 2])", {"privacy": "epsilon=3,delta=1e-5"}, "each strength of a transfer loss"),
+        (
+            "pull(strength=[1, 2])",
+            {"privacy": "epsilon=3,delta=1e-5"},
+            "each strength of a transfer loss",
+        ),
     ],
 )
 def test_bad_strengths_are_refused_before_training(
