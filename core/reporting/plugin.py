@@ -57,10 +57,11 @@ def register_report_sections() -> list[type[ReportSection]]:
         Receipts,
         Reproduce,
     )
+    from visiongraft.reporting.sections.selection import Chosen
     from visiongraft.reporting.sections.summary import Classes, Headline
     from visiongraft.reporting.sections.training import Curves
 
     return [
-        Headline, Curves, Data, BatchImages, Classes, Mistakes, EmbeddingMap, NearDuplicates, Receipts,
+        Headline, Curves, Chosen, Data, BatchImages, Classes, Mistakes, EmbeddingMap, NearDuplicates, Receipts,
         Certificates, Environment, Reproduce,
     ]  # fmt: skip

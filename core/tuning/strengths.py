@@ -20,7 +20,7 @@ from visiongraft.preparation.building import build_backbone, build_run, build_tr
 from visiongraft.preparation.datasets import RunData
 from visiongraft.saving.files import write_bytes, write_json
 from visiongraft.seeds import preserved
-from visiongraft.training.resuming.run_folder import METRICS, STRENGTHS
+from visiongraft.training.resuming.run_folder import DATA_CHECKS, METRICS, STRENGTHS
 from visiongraft.training.run import Run
 from visiongraft.training.selection.criteria import for_trials, is_preferred
 from visiongraft.training.selection.keeping import rank_of_best
@@ -121,10 +121,17 @@ class Strengths:
         for index, config in enumerate(configs):
             folder = None if run.folder is None else run.folder / _folder(index)
             if folder is not None:
-                folder.mkdir(parents=True, exist_ok=True)
+                self._make(folder)
             own = replace(run, folder=folder) if index == 0 else self._build(config, folder)
             own.notes += (f"training {index + 1} of {count}: {describe(config)}",)
             yield own
+
+    def _make(self, folder: Path) -> None:
+        """Create the folder of a training, with what is known of the data."""
+        assert self.run.folder is not None
+        folder.mkdir(parents=True, exist_ok=True)
+        for found in self.run.folder.glob(DATA_CHECKS):
+            write_bytes(folder / found.name, found.read_bytes())
 
     def _build(self, config: FitConfig, folder: Path | None) -> Run:
         run, task = self.run, self.data.task

@@ -20,6 +20,7 @@ log = logging.getLogger("visiongraft")
 LOG = "run.log"
 CONFIG = "config.json"
 DATA_CHECK = "data-check.json"
+DATA_CHECKS = "data-check*.json"  # with those of evaluation sets and streams
 METRICS = "metrics.jsonl"
 STARTED_FROM = "started-from"
 STRENGTHS = "strengths"  # the trainings of a run with several strengths of a transfer loss
@@ -27,7 +28,7 @@ FIRST_FILES = (
     LOG,
     INPUTS,
     METRICS,
-    "data-check*.json",
+    DATA_CHECKS,
     STARTED_FROM,
     STRENGTHS,
 )  # what a start writes at first

@@ -73,7 +73,7 @@ def _draw(axes: Any, run: Run, condition: Condition, trials: Sequence[Trial]) ->
     axes.axvline(condition.bound(before), color="gray", linestyle=":", label="bound")
     axes.set(xlabel=f"{condition.dataset} {condition.metric}", ylabel=f"validation {headline}")
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(fontsize="small")
 
 
 def _line(axes: Any, points: Sequence[Any], color: int, label: str | None = None) -> None:
