@@ -63,6 +63,7 @@ def fit(
     backbone: str | Path | nn.Module = "bundled/efficientnet_lite0",
     weights: str | Path | None = "pretrained",
     partial: bool = False,
+    weights_license: str | None = None,
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
     epochs: int | None = None,
@@ -118,6 +119,8 @@ def fit(
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
         partial: Load the tensors of a weights file that fit the backbone, if not all do; the log counts them by
             stage.
+        weights_license: License of the weights file, such as ``"MIT"``, which models and exported files then state;
+            ``None`` for the one that a safetensors file states.
         start: Folder of a saved model or a run, or file of published weights, to continue with: task, backbone
             and head, as well as preprocessing; or the model itself. A file is what ``assemble`` makes a model of. Of
             a head for other classes everything is kept that does not depend on them. The schedule

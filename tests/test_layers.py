@@ -94,7 +94,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
-    ("reporting",),
+    ("mistakes", "reporting"),
     ("text",),
     ("fitting",),
     ("auditing",),

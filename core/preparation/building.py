@@ -138,6 +138,7 @@ def build_backbone(
             in_channels=config.in_channels,
             size=config.size or task.input_size,
             partial=config.partial,
+            weights_license=config.weights_license,
         )
     return BuiltBackbone(backbone, random_state())
 
