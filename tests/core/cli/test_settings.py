@@ -102,8 +102,8 @@ def test_a_new_setting_is_compared_on_resume(extended: Callable[[float], Extende
 # ---- its two mirrors: the signature of fit and its docstring ----
 
 
-def test_fit_has_every_setting_and_five_parameters_that_are_none() -> None:
-    others = {"out", "learning_rate", "resume", "allow_changed_data", "callbacks"}
+def test_fit_has_every_setting_and_six_parameters_that_are_none() -> None:
+    others = {"out", "learning_rate", "resume", "allow_changed_data", "callbacks", "trackers"}
     assert set(FIT) == {*SETTINGS, *others}
 
 
