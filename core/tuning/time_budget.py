@@ -252,7 +252,8 @@ class Costs:
             validation=_first(run.validation, 2 * run.config.batch_size),
             evaluation={},
         )
-        part = replace(few, state=RunState(replayed=replayed))
+        config = replace(run.config, validation=run.config.held_out)  # few images make no folds
+        part = replace(few, config=config, state=RunState(replayed=replayed))
         with suppress(VisiongraftError):  # a sampler that these images are too few for
             Engine(part, listen(()), self.accelerator).steps.plan()
             return part
