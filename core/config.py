@@ -58,7 +58,7 @@ PositiveInt = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at 
 BatchSize = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1, nor 'auto'")]
 NonNegativeInt = Annotated[int, Rule(lambda v: is_integer(v, 0), "an integer of at least 0")]
 HeldOut = Annotated[
-    float | str,
+    float | Literal["nested"],
     Rule(
         lambda v: v == NESTED or (is_number(v) and 0 < v < 1), "a fraction in (0, 1), nor 'nested'"
     ),
