@@ -167,8 +167,8 @@ class FitConfig:
     )
     validation: HeldOut = setting(
         HELD_OUT,
-        "Fraction of the images held out for validation if the dataset has no validation split; nested "
-        "also estimates what the best epoch is worth on other images, by folds of the validation images",
+        "Fraction of the images held out for validation if the dataset has no validation split, or nested: "
+        "0.2, and an estimate of what the best epoch is worth on other images",
     )
     leave_out: list[str] | None = setting(
         None,
