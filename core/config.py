@@ -145,6 +145,12 @@ class FitConfig:
     partial: bool = setting(
         False, "Load the tensors of a weights file that fit the backbone, if not all do", since=3
     )
+    weights_license: str | None = setting(
+        None,
+        "License of the weights file, such as MIT, which models and exported files then state",
+        "the one that a safetensors file states",
+        since=3,
+    )
     start: str | None = setting(
         None,
         "Folder of a saved model or a run, or file of published weights, to continue with: task, backbone and head",

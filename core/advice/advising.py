@@ -233,6 +233,8 @@ class _Adviser:
                     in_channels=config.in_channels,
                     size=config.size or task.input_size,
                     resize=config.resize or task.resize,
+                    partial=config.partial,
+                    weights_license=config.weights_license,
                 )
             except WeightsError as error:
                 left_out[name] = str(error)

@@ -27,6 +27,7 @@ from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
 )
+from visiongraft.training.idle import idle_parts
 from visiongraft.training.measuring.epochs import LoadedOnce, Measured, Measuring
 from visiongraft.training.measuring.margins import refuse_impossible
 from visiongraft.training.optimizers import (
@@ -402,6 +403,9 @@ class Engine:
                 "satisfies select=%r",
                 run.config.select,
             )
+        if self.main:
+            for line in idle_parts(run.network, run.state.receipts):
+                log.warning("%s", line)
         run.network.task = run.network.task.after_training(run.state.best["results"])
         run.network.held_in_eval = ()
         run.network.eval()
