@@ -71,7 +71,7 @@ def fit(
     epochs: int | None = None,
     budget: float | str | None = None,
     out: str | Path | None = None,
-    validation: float = 0.2,
+    validation: float | Literal["nested"] = 0.2,
     leave_out: list[str] | None = None,
     evaluate_on: Mapping[str, Any] | None = None,
     select: str = "best",
@@ -137,7 +137,8 @@ def fit(
             seconds.
         out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
         validation: Fraction of the images held out for validation if the dataset has no validation
-            split, in (0, 1).
+            split, or ``"nested"``: 0.2, and an estimate of what the best epoch is worth on other images,
+            from folds of the validation images, each measured at the epoch that the others choose.
         leave_out: Digests of images of the dataset that are not used, as ``inputs.json`` of a run has them, such
             as those of people who withdrew; see ``forget``.
         evaluate_on: Further labeled datasets to evaluate after each epoch, by name, each in any form

@@ -159,6 +159,7 @@ def _trained(model: TransferModel, out: Path) -> Answer:
         "validation": best["validation"],
         "last_epoch": history[-1]["validation"],
         "optimism": outcome.optimism,
+        **({} if outcome.nested is None else {"nested_validation": outcome.nested}),
         **{
             name: model.facts[name]
             for name in ("evaluation", "selection", "privacy", "strengths")
