@@ -40,8 +40,9 @@ class ScheduleTrial(Trial):
     @cached_property
     def specimen(self) -> TaskTrial:
         """A small correct task whose short runs use the schedule."""
-        settings = {"schedule": self.schedule, "adapters": self.adapters}
-        return TaskTrial(Specimen(), backbone=NORMALIZED, **settings)
+        return TaskTrial(
+            Specimen(), backbone=NORMALIZED, schedule=self.schedule, adapters=self.adapters
+        )
 
     def plan(self, stages: tuple[str, ...], epochs: int, better: bool = True) -> list[Phase] | None:
         """Return the phases, or ``None`` if the schedule rejects its options for these stages and epochs."""
