@@ -17,7 +17,7 @@ import visiongraft
 from visiongraft.cli.app import app
 from visiongraft.cli.output import Answer
 from visiongraft.cli.settings import given_settings, takes_settings
-from visiongraft.config import FitConfig, Fraction, differences, setting
+from visiongraft.config import Decay, FitConfig, differences, setting
 from visiongraft.errors import OptionError
 
 SETTINGS = {field.name: field for field in fields(FitConfig)}
@@ -42,7 +42,7 @@ CONVERTED |= {
 class Extended(FitConfig):
     """The settings and one more, defined nowhere else."""
 
-    mixing: Fraction = setting(0.25, "Fraction of images that are mixed")
+    mixing: Decay = setting(0.25, "Fraction of images that are mixed")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_new_setting_is_stored_in_the_config_file(
 
 
 def test_a_new_setting_is_validated(extended: Callable[[float], Extended]) -> None:
-    with pytest.raises(OptionError, match=r"mixing=1.5 is not a fraction in \(0, 1\)"):
+    with pytest.raises(OptionError, match=r"mixing=1.5 is not a decay in \(0, 1\)"):
         extended(1.5)
 
 
