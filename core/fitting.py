@@ -98,6 +98,7 @@ def fit(
     wise_ft: int | None = None,
     patience: int | None = None,
     checkpoint_every: int | None = None,
+    keep_epochs: int | None = None,
     workers: int | None = None,
     device: Device | None = None,
     seed: int = 0,
@@ -194,6 +195,8 @@ def fit(
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
         checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` saves a
             checkpoint only after each epoch.
+        keep_epochs: Number of last epochs whose weights are kept in the run folder, for soups of them;
+            ``None`` keeps the best epoch's alone.
         workers: Number of processes that load images; ``None`` chooses it for the device.
         device: Device to train on, ``"cpu"`` or ``"cuda"``; ``None`` uses CUDA if it is available.
         seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
@@ -224,6 +227,8 @@ def fit(
         origin = find_start(given)
         config, chosen, plan = new_settings(given, origin)
     trials = settings_of_trials(config)
+    if config.keep_epochs and folder is None:
+        raise OptionError("keep_epochs keeps weights in the run folder; pass out=FOLDER")
     check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()
