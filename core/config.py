@@ -28,6 +28,8 @@ OLD_SCHEDULES = ("full", "lp_ft", "gradual", "milestones", "last_n")
 GIGABYTE = 1_000_000_000
 BATCH_SIZE = 32  # with many images
 EPOCHS = 10  # without a budget
+NESTED = "nested"  # validation by folds of the validation images
+HELD_OUT = 0.2  # fraction of the images for validation
 AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
 TYPES = {bool: "True or False", str: "a string", dict: "a set of values by name", list: "a list"}
@@ -55,7 +57,12 @@ class Rule(NamedTuple):
 PositiveInt = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1")]
 BatchSize = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1, nor 'auto'")]
 NonNegativeInt = Annotated[int, Rule(lambda v: is_integer(v, 0), "an integer of at least 0")]
-Fraction = Annotated[float, Rule(lambda v: is_number(v) and 0 < v < 1, "a fraction in (0, 1)")]
+HeldOut = Annotated[
+    float | Literal["nested"],
+    Rule(
+        lambda v: v == NESTED or (is_number(v) and 0 < v < 1), "a fraction in (0, 1), nor 'nested'"
+    ),
+]
 Decay = Annotated[
     float, Rule(lambda v: is_number(v) and 0 < v < 1, "a decay in (0, 1), such as 0.99")
 ]
@@ -164,8 +171,10 @@ class FitConfig:
         "no budget",
         since=3,
     )
-    validation: Fraction = setting(
-        0.2, "Fraction of the images held out for validation if the dataset has no validation split"
+    validation: HeldOut = setting(
+        HELD_OUT,
+        "Fraction of the images held out for validation if the dataset has no validation split, or nested: "
+        "0.2, and an estimate of what the best epoch is worth on other images",
     )
     leave_out: list[str] | None = setting(
         None,
@@ -320,6 +329,11 @@ class FitConfig:
                 f"wise_ft={self.wise_ft} interpolates with a trained model, but the run begins with a random "
                 "head; train a linear probe first and pass start=PROBE"
             )
+
+    @property
+    def held_out(self) -> float:
+        """Fraction of the images held out for validation if the dataset has no validation split."""
+        return HELD_OUT if isinstance(self.validation, str) else self.validation
 
     @property
     def selection(self) -> Selection:

@@ -26,6 +26,7 @@ from visiongraft.seeds import preserved, random_state, restore_random_state, see
 from visiongraft.task import Task
 from visiongraft.training.execution.launchers import ignored_settings
 from visiongraft.training.execution.recomputing import checkpointed_modules
+from visiongraft.training.measuring.nested import check_nested
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer.applying import Transfer
@@ -70,6 +71,7 @@ def prepare_run(
     info = run.network.backbone.info
     run.warnings += license_warning(info.name, info.provenance)
     _check_first_phase(run)
+    check_nested(config, run.validation)
     return run, found
 
 

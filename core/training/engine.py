@@ -188,7 +188,7 @@ class Engine:
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
             elif index == 0:
-                self._start_head(ready.batches)
+                self.start_head(ready.batches)
             while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
@@ -206,7 +206,12 @@ class Engine:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
 
-    def _start_head(self, batches: PhaseBatches) -> None:
+    def start_head(self, batches: PhaseBatches) -> None:
+        """Let the task compute the start of a new head, before the first step of a run.
+
+        Args:
+            batches: Those of the first phase.
+        """
         network = self.run.network
         done = start_head(self.images, batches, self.accelerator.num_processes)
         if done and self.average:  # the average begins with the head that training begins with

@@ -97,6 +97,8 @@ def describe_epoch(measured: Sequence[Measured], chosen: Measured) -> dict[str, 
     found: dict[str, Any] = {"validation": chosen.metrics["validation"]}
     if chosen.loss:
         found["validation_loss"] = chosen.loss
+    if chosen.folds:
+        found["folds"] = [one.folds for one in measured]
     if chosen.others:
         found["evaluate_on"] = chosen.others
     if chosen.alpha is not None:
