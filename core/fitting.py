@@ -43,9 +43,11 @@ from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.private.accounting import begin_privacy
 from visiongraft.training.private.refusals import refuse_settings
+from visiongraft.training.resuming.chosen_callbacks import ChosenCallbacks
 from visiongraft.training.resuming.inputs import RunInputs
 from visiongraft.training.resuming.run_folder import CONFIG, give_up, run_folder, scratch_folder
 from visiongraft.training.run import Run
+from visiongraft.training.trackers import find_trackers
 from visiongraft.training.transfer_losses import TransferChoice
 from visiongraft.training.weights.head_start import slow_down_heads
 from visiongraft.tuning.batch_finder import set_batch_size
@@ -98,12 +100,14 @@ def fit(
     wise_ft: int | None = None,
     patience: int | None = None,
     checkpoint_every: int | None = None,
+    keep_epochs: int | None = None,
     workers: int | None = None,
     device: Device | None = None,
     seed: int = 0,
     resume: bool = False,
     allow_changed_data: bool = False,
     callbacks: Sequence[str | object] = ("progress", "curves", "report"),
+    trackers: Sequence[str | object] = (),
 ) -> TransferModel:
     """Fine-tune a pretrained backbone for a task.
 
@@ -196,6 +200,8 @@ def fit(
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
         checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` saves a
             checkpoint only after each epoch.
+        keep_epochs: Number of last epochs whose weights are kept in the run folder, for soups of them;
+            ``None`` keeps the best epoch's alone.
         workers: Number of processes that load images; ``None`` chooses it for the device.
         device: Device to train on, ``"cpu"`` or ``"cuda"``; ``None`` uses CUDA if it is available.
         seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
@@ -204,7 +210,10 @@ def fit(
         allow_changed_data: Continue also with changed data and weights, with which transfer losses then
             compare.
         callbacks: Names of callbacks, objects that implement run hooks, or functions that are called
-            after each epoch with its record, a line of ``metrics.jsonl``.
+            after each epoch with its record, a line of ``metrics.jsonl``. A resumed run has the callbacks that
+            it began with by name.
+        trackers: Experiment trackers: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, ``"trackio"``, or trackers of
+            Accelerate. A resumed run continues the runs of its trackers.
 
     Returns:
         The model of the best epoch.
@@ -218,14 +227,18 @@ def fit(
     """
     given, started = dict(locals()), time.monotonic()
     folder = None if out is None else Path(out)
+    listeners, lost = ChosenCallbacks(callbacks, trackers), tuple[str, ...]()
     if resume:
         defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
+        listeners, lost = ChosenCallbacks.on_resume(folder, given, defaults)
         config, chosen, plan = resumed_settings(folder, given, defaults)
         origin = None
     else:
         origin = find_start(given)
         config, chosen, plan = new_settings(given, origin)
     trials = settings_of_trials(config)
+    if config.keep_epochs and folder is None:
+        raise OptionError("keep_epochs keeps weights in the run folder; pass out=FOLDER")
     check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()
@@ -244,12 +257,13 @@ def fit(
             backbone=backbone if isinstance(backbone, nn.Module) else None,
         )
         run, found = prepare_run(sources, chosen, trials[0], plan, accelerator, folder, scratch)
-        hooks = listen(callbacks)
+        run.warnings += lost
+        hooks = listen([*listeners.callbacks, *find_trackers(listeners.trackers)])
         if not resume:
             _measure_settings(run, given, accelerator, started)
             refuse_idle_losses(run)
         inputs, before = inputs_of(run, found), images_of_start(run)
-        common = _Common(found, inputs, before, hooks, resume, allow_changed_data)
+        common = _Common(found, inputs, before, listeners, hooks, resume, allow_changed_data)
         if len(trials) == 1:
             return common.train(run, accelerator, folder)
         return common.train_each(Strengths(run, config, trials, found, sources.backbone), folder)
@@ -263,6 +277,7 @@ class _Common:
         data: Their data.
         inputs: What they compute from.
         before: The images that the model to start from was trained on.
+        listeners: What their callbacks are, for when they are resumed.
         hooks: Their callbacks.
         resume: Whether to go on with what is in their folders.
         allow_changed_data: Whether to do so with other data, too.
@@ -271,6 +286,7 @@ class _Common:
     data: RunData
     inputs: RunInputs
     before: TrainingImages | None
+    listeners: ChosenCallbacks
     hooks: pluggy.PluginManager
     resume: bool
     allow_changed_data: bool
@@ -306,9 +322,11 @@ class _Common:
             engine.measure_before()
         if engine.main and run.folder is not None:
             inputs.write(run.folder)
+            self.listeners.write(run.folder)
             run.config.write(run.folder)  # only now: invalid input must not leave a run behind
             if whole is not None and begun is not None:
                 inputs.write(begun)
+                self.listeners.write(begun)
                 whole.write(begun)
         with _failures_reported(engine, None if self.resume else begun):
             engine.train(checkpoint)

@@ -32,6 +32,13 @@ Json = Annotated[
 Callbacks = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Log to tensorboard, wandb, mlflow or trackio; repeatable.",
+    ),
+]
 TaskOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.failures import Interrupted
-from visiongraft.cli.options import Callbacks, Json, TaskOptions, named_task_options
+from visiongraft.cli.options import Callbacks, Json, TaskOptions, Trackers, named_task_options
 from visiongraft.cli.output import Answer, print_line, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
@@ -52,6 +52,7 @@ def fit(
         ),
     ] = None,
     callback: Callbacks = None,
+    tracker: Trackers = None,
     report: Annotated[
         bool,
         typer.Option("--report/--no-report", help="Write report.html into the run folder."),
@@ -83,6 +84,8 @@ def fit(
     if callback or not report:
         chosen = dict.fromkeys([*_default_callbacks(), *(callback or [])])
         given["callbacks"] = [name for name in chosen if report or name != "report"]
+    if tracker:
+        given["trackers"] = tracker
     if allow_changed_data:
         given["allow_changed_data"] = True
     folder = _new_run(source, resume) if out is None else out

@@ -1,4 +1,4 @@
-"""Built-in callbacks of a run: progress on the terminal, curves, TensorBoard."""
+"""Built-in callbacks of a run: progress on the terminal, curves."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visiongraft.errors import PluginError, escape_unprintable
+from visiongraft.errors import escape_unprintable
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
 from visiongraft.system.terminal import make_console
@@ -226,43 +226,7 @@ def _draw_streams(axes: Any, history: Sequence[Mapping[str, Any]], streams: Sequ
     axes.legend()
 
 
-class TensorBoard:
-    """Writes losses and metrics as TensorBoard event files into the run folder."""
-
-    name = "tensorboard"
-
-    def __init__(self) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise PluginError(
-                'callback tensorboard: tensorboard is missing; pip install "visiongraft[tensorboard]"'
-            ) from error
-        self.make_writer = SummaryWriter
-        self.writer: Any = None
-
-    @hookimpl
-    def run_started(self, run: Run) -> None:
-        """Open the event file."""
-        if run.folder is None:
-            raise PluginError("callback tensorboard needs out=FOLDER to write to")
-        self.writer = self.make_writer(str(run.folder / "tensorboard"))
-
-    @hookimpl
-    def epoch_ended(self, record: dict[str, Any]) -> None:
-        """Write one point per value."""
-        parts = {n: record[n] for n in ("train", "validation")} | record.get("evaluate_on", {})
-        for part, values in parts.items():
-            for name, value in values.items():
-                self.writer.add_scalar(f"{part}/{name}", value, record["epoch"] + 1)
-
-    @hookimpl
-    def run_finished(self) -> None:
-        """Close the event file."""
-        self.writer.close()
-
-
 @hookimpl
 def register_callbacks() -> list[type[Any]]:
     """Provide the built-in callbacks."""
-    return [ConsoleProgress, Curves, TensorBoard]
+    return [ConsoleProgress, Curves]

@@ -13,6 +13,7 @@ from pathlib import Path
 from visiongraft.errors import OptionError
 from visiongraft.saving.lock import locked, remove_abandoned
 from visiongraft.system.processes import is_alive
+from visiongraft.training.resuming.chosen_callbacks import FILE as CALLBACKS
 from visiongraft.training.resuming.inputs import FILE as INPUTS
 
 log = logging.getLogger("visiongraft")
@@ -29,6 +30,7 @@ FIRST_FILES = (
     INPUTS,
     METRICS,
     DATA_CHECKS,
+    CALLBACKS,
     STARTED_FROM,
     STRENGTHS,
 )  # what a start writes at first

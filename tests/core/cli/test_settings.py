@@ -102,8 +102,8 @@ def test_a_new_setting_is_compared_on_resume(extended: Callable[[float], Extende
 # ---- its two mirrors: the signature of fit and its docstring ----
 
 
-def test_fit_has_every_setting_and_five_parameters_that_are_none() -> None:
-    others = {"out", "learning_rate", "resume", "allow_changed_data", "callbacks"}
+def test_fit_has_every_setting_and_six_parameters_that_are_none() -> None:
+    others = {"out", "learning_rate", "resume", "allow_changed_data", "callbacks", "trackers"}
     assert set(FIT) == {*SETTINGS, *others}
 
 
@@ -134,7 +134,9 @@ def test_every_parameter_of_fit_is_documented(name: str) -> None:
 def test_every_parameter_of_fit_is_described_on_the_command_line(name: str) -> None:
     (command,) = (c for c in typer.main.get_group(app).commands.values() if c.name == "fit")
     (parameter,) = (
-        p for p in command.params if p.name == {"callbacks": "callback"}.get(name, name)
+        p
+        for p in command.params
+        if p.name == {"callbacks": "callback", "trackers": "tracker"}.get(name, name)
     )
     assert parameter.help.endswith(".")
     if name in SETTINGS and NoneType in get_args(get_type_hints(FitConfig)[name]):
