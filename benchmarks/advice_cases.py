@@ -27,7 +27,6 @@ from PIL import Image
 from small_sets import TEXTURES
 
 import visiongraft
-from visiongraft.advice.evidence import NO_TRANSFER
 from visiongraft.advice.trials import SMALL_EPOCHS, SMALL_NETWORK, SMALL_SCHEDULE, SMALL_SIDE
 
 Images = NDArray[np.uint8]
@@ -241,7 +240,8 @@ def run_case(case: Case, out: Path) -> dict[str, Any]:
     )
     evidence = advice.evidence
     assert evidence is not None and evidence.recommendation is not None
-    advised = SCRATCH if evidence.verdict == NO_TRANSFER else evidence.recommendation.schedule
+    recommended = evidence.recommendation
+    advised = recommended.schedule if recommended.pretrained else SCRATCH
     truth = {training: accuracy(pairs, training, source, case.seed, test) for training in TRAININGS}
     return {
         "verdict": evidence.verdict,

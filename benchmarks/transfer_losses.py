@@ -36,9 +36,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "l2_sp": {"transfer_loss": "l2_sp", "weight_decay": 0.0},
     "delta": {"transfer_loss": "delta"},
     "bss": {"transfer_loss": "bss"},
+    "bss(strength=0.1)": {"transfer_loss": "bss(strength=0.1)"},
     "stoch_norm": {"adapters": ["stoch_norm"]},
     "lwf": {"transfer_loss": "lwf"},
+    "lwf(strength=0.1)": {"transfer_loss": "lwf(strength=0.1)"},
     "co_tuning": {"transfer_loss": "co_tuning"},
+    "co_tuning(strength=0.01)": {"transfer_loss": "co_tuning(strength=0.01)"},
     "co_tuning(strength=0.3)": {"transfer_loss": "co_tuning(strength=0.3)"},
     "bi_tuning": {"transfer_loss": "bi_tuning"},
 }

@@ -47,6 +47,8 @@ from visiongraft.lookup.methods import find_schedule as find_schedule
 from visiongraft.lookup.methods import find_transfer_loss as find_transfer_loss
 from visiongraft.lookup.reading import read_data as read_data
 from visiongraft.lookup.text_encoders import load_text_encoder as load_text_encoder
+from visiongraft.mistakes.finding import find_mistakes as find_mistakes
+from visiongraft.mistakes.report import Mistakes as Mistakes
 from visiongraft.model import TransferModel as TransferModel
 from visiongraft.model import load as load
 from visiongraft.module_backbone import ModuleBackbone as ModuleBackbone
@@ -76,6 +78,7 @@ from visiongraft.text_encoders import Pairing as Pairing
 from visiongraft.text_encoders import TextEncoder as TextEncoder
 from visiongraft.text_encoders import TextEncoderInfo as TextEncoderInfo
 from visiongraft.text_encoders import TextEncoderSource as TextEncoderSource
+from visiongraft.text_encoders import TextPrompts as TextPrompts
 from visiongraft.training.freezing import Receipt as Receipt
 from visiongraft.training.run import Run as Run
 from visiongraft.training.transfer_losses import TransferLoss as TransferLoss

@@ -95,7 +95,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
-    ("reporting",),
+    ("mistakes", "reporting"),
     ("text",),
     ("fitting",),
     ("auditing",),
@@ -129,6 +129,7 @@ CONTRACTS = (
     "text_encoders",  # TextEncoderSource
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
+    "training.selection.trials",  # Trial, of which hooks are told
     "training.transfer.applying",  # Transfer, which the network holds while it trains
     "training.transfer_losses",  # TransferLoss
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,8 @@ def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidenc
 
     A cheaper training is enough if the intervals of what the others gain over it end below 2 points. One is
     better than another if the interval of their difference is above 0. The intervals hold the choice of the
-    images, and not other random numbers of a training.
+    images, and not other random numbers of a training. Where no training is better, one from scratch is
+    recommended if it is ahead of all others by more than a standard error.
 
     Args:
         trained: The trainings; those that start from pretrained weights are compared with the first of them.
@@ -135,14 +136,17 @@ def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidenc
     images = len(trained[0].right)
     if len(pretrained) < 2:
         return Evidence(images, trials, dict(left_out), "", None)
-    if scratch is not None and all(difference(scratch.right, t.right).low > 0 for t in pretrained):
-        verdict, recommendation = NO_TRANSFER, _from_scratch(scratch, pretrained, left_out)
-    else:
-        verdict, recommendation = _among(pretrained, left_out)
-        if scratch is not None and _tied(scratch, pretrained):
-            recommendation = Recommendation(
-                recommendation.schedule,
-                f"{recommendation.reason}; cannot distinguish pretrained weights from a {SCRATCH}",
+    verdict, recommendation = _among(pretrained, left_out)
+    if scratch is not None:
+        gain = min((difference(scratch.right, t.right) for t in pretrained), key=lambda g: g.low)
+        if gain.low > 0:
+            verdict, recommendation = NO_TRANSFER, _from_scratch(scratch, gain, left_out)
+        elif gain.value > _standard_error(gain):
+            verdict, recommendation = UNDECIDED, _scratch_ahead(scratch, gain)
+        elif _tied(scratch, pretrained):
+            recommendation = replace(
+                recommendation,
+                reason=f"{recommendation.reason}; {UNDECIDED} pretrained weights from a {SCRATCH}",
             )
     return Evidence(images, trials, dict(left_out), verdict, recommendation)
 
@@ -179,16 +183,21 @@ def difference(right: Rights, other: Rights) -> Estimate:
     return Estimate(value, more - less - spread, more - less + spread)
 
 
-def _from_scratch(
-    scratch: Trained, pretrained: Sequence[Trained], left_out: Mapping[str, str]
-) -> Recommendation:
-    gain = min((difference(scratch.right, t.right) for t in pretrained), key=lambda each: each.low)
+def _from_scratch(scratch: Trained, gain: Estimate, left_out: Mapping[str, str]) -> Recommendation:
     hurts = "frozen features do not help" if ALL in left_out else "transfer hurts"
-    return Recommendation(
-        scratch.schedule,
-        f"{hurts}: {NO_TRANSFER}; a {SCRATCH} is right for {_interval(gain)} more of the images than "
-        f"{name_some([t.what for t in pretrained], 3)} of the pretrained network; pass weights=None, or "
-        "another backbone",
+    reason = f"{hurts}: {NO_TRANSFER}; {_more(gain)}"
+    return Recommendation(scratch.schedule, reason, pretrained=False)
+
+
+def _scratch_ahead(scratch: Trained, gain: Estimate) -> Recommendation:
+    reason = f"{UNDECIDED} pretrained weights from a {SCRATCH}, which is ahead; {_more(gain)}"
+    return Recommendation(scratch.schedule, reason, pretrained=False)
+
+
+def _more(gain: Estimate) -> str:
+    return (
+        f"a {SCRATCH} is right for {_interval(gain)} more of the images than any training of the pretrained "
+        "network; pass weights=None, or another backbone"
     )
 
 
@@ -230,6 +239,10 @@ def _undecided(tied: Sequence[Trained], left_out: Mapping[str, str]) -> Recommen
         return Recommendation("lp_ft", f"{reason}; this schedule {HEDGES['lp_ft']}")
     best = max(tied, key=lambda each: each.right.mean())
     return Recommendation(best.schedule, f"{reason}; {best.what} is ahead")
+
+
+def _standard_error(found: Estimate) -> float:
+    return (found.high - found.low) / (2 * NORMAL)
 
 
 def _tied(scratch: Trained, pretrained: Sequence[Trained]) -> bool:

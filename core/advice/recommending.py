@@ -18,10 +18,12 @@ class Recommendation:
     Attributes:
         schedule: Its name.
         reason: The evidence.
+        pretrained: Whether to start from pretrained weights.
     """
 
     schedule: str
     reason: str
+    pretrained: bool = True
 
     def __str__(self) -> str:
         """Describe the recommendation in one line."""

@@ -96,16 +96,16 @@ def attack_canaries(
             raise OptionError(
                 f"canaries={count} is not from {FEWEST} to {len(run.training) // 2}, half of the training images"
             )
-        planted, used = _plant(run.training, count, seed)
-        everything = range(len(run.training))
+        whole = run.training
+        planted, used = _plant(whole, count, seed)
         unused = {p for p, inside in zip(planted, used, strict=True) if not inside}
-        kept = tuple(i for i in everything if i not in unused)
-        run = run.on(training=Canaries(run.training, kept, planted))
+        kept = tuple(i for i in range(len(whole)) if i not in unused)
+        run = run.on(training=Canaries(whole, kept, planted))
         begin_groups(run, config.groups)
         if config.privacy is not None:
             begin_privacy(run)
         Engine(run, listen([]), accelerator).train()
-        losses = measure(run.network, Canaries(run.training.base, tuple(planted), planted))
+        losses = measure(run.network, Canaries(whole, tuple(planted), planted))
     return judge(NAME, -losses[used], -losses[~used], seed)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visiongraft.backbone import Backbone
 from visiongraft.caching.plan import ReplayPlan
 from visiongraft.data.digests import digest_of
 from visiongraft.network import Network
@@ -52,6 +53,29 @@ def features_key(
             "units": units,
             "dtype": dtype,
             "passes": (batch_size, *_arithmetic(device)),
+        }
+    )
+
+
+def embeddings_key(backbone: Backbone, images: Sequence[str]) -> str:
+    """Compute the key of the embeddings that a backbone returns for images in evaluation.
+
+    Args:
+        backbone: The backbone.
+        images: Digests of the images, in the order of the rows.
+
+    Returns:
+        Hexadecimal digits.
+    """
+    device = next(backbone.parameters()).device
+    return digest_of(
+        {
+            "embeddings of images": list(images),
+            "preprocess": asdict(backbone.info.preprocess),
+            "backbone": (backbone.info.name, repr(backbone)),
+            "tensors": backbone.state_dict(),
+            "code": _code(backbone),
+            "passes": _arithmetic(device),
         }
     )
 

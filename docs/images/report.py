@@ -1,4 +1,4 @@
-"""Draw ``report-desktop.png`` and ``report-phone.png``: a report in Chromium, of crops of photographs.
+"""Draw ``report-*.png`` and ``mistakes.png``: pages in Chromium, of crops of photographs.
 
 Run it from anywhere: ``python docs/images/report.py``. It needs scikit-image, playwright and Chromium.
 """
@@ -46,6 +46,12 @@ def screenshot(browser: Any, page: Path, name: str, anchor: str, **context: Any)
     Image.open(path).quantize(128).save(path, optimize=True)
 
 
+def write_wrong_labels(folder: Path) -> None:
+    """Move some crops into the folder of another class."""
+    for number in range(5):
+        (folder / f"cat/{number}.png").rename(folder / f"coffee/cat-{number}.png")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         write_crops(Path(name, "photos"))
@@ -69,3 +75,12 @@ if __name__ == "__main__":
                 browser, page, "report-phone.png", "mistakes", viewport=phone, color_scheme="dark",
                 device_scale_factor=2,
             )  # fmt: skip
+            os.chdir(name)  # paths on the page are relative
+            write_crops(Path("crops"), side=64, count=40)
+            write_wrong_labels(Path("crops"))
+            found = vg.find_mistakes("crops", task="classification", size=64)
+            mistakes = Path("mistakes.html")
+            mistakes.write_text(found.html(), encoding="utf-8")
+            screenshot(
+                browser, mistakes, "mistakes.png", "labels", viewport={**wide, "height": 640}
+            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -377,8 +378,8 @@ class _Measured:
         rates = CONSTRAINTS[self.constraint]
         return {
             rate: (
-                self._estimate(lambda i, r=rate: self._gap(i, self.before, r)),
-                self._estimate(lambda i, r=rate: self._gap(i, self.after, r)),
+                self._estimate(partial(self._gap, self.before, rate)),
+                self._estimate(partial(self._gap, self.after, rate)),
             )
             for rate in rates
         }
@@ -392,7 +393,7 @@ class _Measured:
             self._estimate(lambda i: accuracy(i, self.after)),
         )
 
-    def _gap(self, chosen: Any, chances: Floats, rate: str) -> float:
+    def _gap(self, chances: Floats, rate: str, chosen: Any) -> float:
         found = _rates_by_group(self.values[chosen], self.truth[chosen], chances[chosen])
         own = [found[name][rate] for name in self.compared if name in found]
         return float(np.nanmax(own) - np.nanmin(own))

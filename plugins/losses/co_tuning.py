@@ -59,7 +59,7 @@ class CoTuning(TransferLoss):
         source: Backbone,
         source_head: nn.Module,
         *,
-        strength: float = 0.01,
+        strength: float = 0.001,
         relation: str = "direct",
     ) -> None:
         super().__init__(backbone, source)

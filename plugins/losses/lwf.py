@@ -43,7 +43,7 @@ class LwF(TransferLoss):
         source: Backbone,
         source_head: nn.Module,
         *,
-        strength: float = 0.1,
+        strength: float = 0.01,
         temperature: float = 2.0,
     ) -> None:
         super().__init__(backbone, source)

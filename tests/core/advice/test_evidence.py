@@ -87,6 +87,23 @@ def test_scratch_beats_frozen_features_only_if_all_stages_were_not_tried() -> No
     assert "frozen features do not help: from scratch is better" in evidence.lines()[0]
 
 
+def test_a_small_network_that_is_ahead_by_more_than_a_standard_error_is_recommended() -> None:
+    evidence = conclude(trained(100, head=0.5, last=0.5, all=0.5, scratch=0.52), {})
+    recommended = evidence.recommendation
+    assert evidence.verdict == "cannot distinguish"
+    assert recommended is not None and not recommended.pretrained
+    assert "which is ahead" in evidence.lines()[0]
+
+
+def test_a_small_network_that_is_ahead_by_less_than_a_standard_error_is_not_recommended() -> None:
+    right = np.arange(100) % 2 == 0  # one differs from the other in many images
+    small = Trained(SCRATCH, "full", 3, np.arange(100) < 51)
+    pretrained = [Trained(what, SCHEDULES[what], 3, right) for what in (HEAD, LAST, ALL)]
+    recommended = conclude([*pretrained, small], {}).recommendation
+    assert recommended is not None and recommended.pretrained
+    assert "cannot distinguish pretrained weights from a small network" in recommended.reason
+
+
 def test_a_small_network_that_is_as_good_is_told() -> None:
     evidence = conclude(trained(head=0.9, last=0.9, all=0.9, scratch=0.9), {})
     assert evidence.verdict == "a probe is enough"

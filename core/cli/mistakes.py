@@ -1,0 +1,76 @@
+"""The command that looks for wrong labels: ``find-mistakes``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from visiongraft.cli.options import Json, TaskOptions, named_task_options
+from visiongraft.cli.output import Answer, shown_warnings, table
+from visiongraft.cli.settings import given_settings, takes_settings
+from visiongraft.config import FitConfig
+from visiongraft.errors import OptionError
+from visiongraft.saving.files import write_bytes
+
+# Settings of `fit` that decide on images and features, as `mistakes.finding` has them.
+TAKEN = (
+    "task",
+    "backbone",
+    "weights",
+    "validation",
+    "size",
+    "resize",
+    "in_channels",
+    "device",
+    "seed",
+)
+
+
+@takes_settings(without=[name for name in FitConfig.__dataclass_fields__ if name not in TAKEN])
+def find_mistakes(
+    ctx: typer.Context,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA|RUN", help="Dataset, or run folder for that of the run.")
+    ],
+    *,
+    folds: Annotated[
+        int, typer.Option(min=2, help="Parts, each of which is classified by probes on the others.")
+    ] = 5,
+    csv: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .csv file for all labels, the most doubtful first."),
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .html file to write a page with the images into."),
+    ] = None,
+    task_options: TaskOptions = None,
+    as_json: Json = False,
+    **settings: Any,
+) -> Answer:
+    """Find labels of DATA that are likely wrong, and images that are nearly the same."""
+    from visiongraft.registry.declared import refuse_undeclared_settings
+
+    given = given_settings(ctx, settings)
+    refuse_undeclared_settings(given)  # before torch is imported
+    if csv is not None and (csv.suffix.lower() != ".csv" or csv.is_dir()):
+        raise OptionError(f"--csv {csv} is not a path of a file with the suffix .csv")
+    if task_options:
+        given["task_options"] = named_task_options(given.get("task"), task_options)
+    from visiongraft.mistakes.finding import find_mistakes as find
+    from visiongraft.pages.writing import check_page
+
+    page = None if html is None else check_page(html)
+    with shown_warnings():
+        found = find(data, folds=folds, **given)
+    lines = list(found.statements())
+    if csv is not None:
+        write_bytes(csv, found.to_csv().encode())
+        lines.append(f"all labels written to {csv}")
+    if page is not None:
+        write_bytes(page, found.html().encode())
+        lines.append(f"page written to {page}")
+    columns, rows = found.table()
+    return Answer(found.to_json(), [*([table(columns, rows)] if rows else []), *lines])

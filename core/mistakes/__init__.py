@@ -1,0 +1,1 @@
+"""Likely wrong labels and near-duplicates of a dataset, by features of a pretrained backbone."""
