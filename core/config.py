@@ -197,6 +197,12 @@ class FitConfig:
         "each image counts alike",
         since=3,
     )
+    data_license: str | None = setting(
+        None,
+        "License of the training images, such as CC-BY-NC-4.0, which models and exported files then state",
+        "what README.md in the dataset's folder states",
+        since=3,
+    )
     evaluate_on: NamedPaths | None = setting(
         None,
         "Further labeled datasets to evaluate after each epoch",

@@ -74,6 +74,7 @@ def fit(
     out: str | Path | None = None,
     validation: float | Literal["nested"] = 0.2,
     leave_out: list[str] | None = None,
+    data_license: str | None = None,
     groups: str | Path | Callable[[str], str] | None = None,
     group_training: str | None = None,
     evaluate_on: Mapping[str, Any] | None = None,
@@ -145,6 +146,9 @@ def fit(
             from folds of the validation images, each measured at the epoch that the others choose.
         leave_out: Digests of images of the dataset that are not used, as ``inputs.json`` of a run has them, such
             as those of people who withdrew; see ``forget``.
+        data_license: License of the training images, such as ``"CC-BY-NC-4.0"``, which models and exported files then
+            state, with warnings of what it forbids; ``None`` for what the card of the dataset states, ``README.md`` in
+            its folder.
         groups: Groups of images that are measured each by itself: an attribute of the samples, such as a further
             column of a table, or a .csv file with the columns ``path`` and ``group``; or a function from the name of a
             sample, such as its path, to its group, which a resumed run must be passed again. The metric
