@@ -89,7 +89,9 @@ class Recommendation:
 
 
 FROM_FILE = "file"  # the source of weights that a user's file contains
-DATA_LICENSE = "data license"  # entry of a provenance: license of the images that weights were trained on
+DATA_LICENSE = (
+    "data license"  # entry of a provenance: license of the images that weights were trained on
+)
 IMAGES = "training images"
 UNKNOWN = "unknown"  # the license of weights for which none is stated
 _NON_COMMERCIAL = re.compile(r"(?i)\bnc\b|non-?commercial|research[ -]only")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from visiongraft.adaptation.networks import merged_network
+from visiongraft.backbone import DATA_LICENSE
 from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import OptionError, name_some
 from visiongraft.model import TransferModel, load

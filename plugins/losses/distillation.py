@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiongraft.backbone import Backbone, Features
+from visiongraft.backbone import Backbone, Features, licenses
 from visiongraft.errors import OptionError
 from visiongraft.model import load
 from visiongraft.plugins.losses.checks import check_positive, check_strength
