@@ -230,9 +230,7 @@ def test_sites_with_other_classes_are_refused_in_one_line(
     for name in ("blue", "green", "red"):
         (tmp_path / "third" / name).symlink_to(Path(sites["east"]) / name.replace("green", "red"))
     other = replace(config, sites={"east": sites["east"], "third": str(tmp_path / "third")})
-    with pytest.raises(
-        VisiongraftError, match=r"do not train the same model: 'head\.output\.bias'"
-    ):
+    with pytest.raises(VisiongraftError, match="do not train the same model: class_names is"):
         simulate(other, tmp_path / "out")
 
 
@@ -247,7 +245,7 @@ def test_as_many_classes_of_other_names_are_refused_in_one_line(
         fit={"task_options": {"augment": "none"}}, sites={"east": sites["east"], "west": str(other)}
     )
     with pytest.raises(
-        VisiongraftError, match="class_names is .*blue.* here and .*cat.* there"
+        VisiongraftError, match=r"class_names is .*blue.* here and .*cat.* there"
     ) as error:
         simulate(config, tmp_path / "out")
     assert "\n" not in str(error.value)
