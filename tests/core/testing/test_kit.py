@@ -173,7 +173,7 @@ class BlindSource(BackboneSource):
 def test_statistics_of_batch_norms_are_tried_once_and_excuse_nothing() -> None:
     overfit = next(check for check in BACKBONE_CHECKS if check.name == "a_few_images_are_overfit")
     trial = BackboneTrial(BlindSource())
-    with pytest.raises(CheckError, match="a value near 0|a decreasing loss"):
+    with pytest.raises(CheckError, match=r"a value near 0|a decreasing loss"):
         overfit(trial)
     assert trial.specimen.batch_norm == "train"
     assert not trial.update_statistics()
