@@ -35,11 +35,14 @@ def images() -> list[Any]:
     return list(rng.integers(0, 255, (3, 40, 40, 3), dtype=np.uint8))
 
 
-@pytest.mark.parametrize("task", ["classification", "detection", "segmentation"])
+@pytest.mark.parametrize(
+    ("task", "options"),
+    [("classification", {}), ("detection", {}), ("segmentation", {"kind": "multi_class"})],
+)
 def test_pooled_features_are_the_embeddings_of_most_tasks(
-    backbone: Backbone, images: list[Any], task: str
+    backbone: Backbone, images: list[Any], task: str, options: dict[str, Any]
 ) -> None:
-    model = TransferModel(Network(backbone, requested_task(task, CLASSES)).eval())
+    model = TransferModel(Network(backbone, requested_task(task, CLASSES | options)).eval())
     vectors = model.embed(images, batch_size=2)
     assert vectors.shape == (3, backbone.info.embedding_dim) and vectors.dtype == np.float32
     classifier = TransferModel(Network(backbone, requested_task("classification", CLASSES)).eval())
