@@ -209,7 +209,8 @@ class FitConfig:
     resize: str | None = setting(
         None,
         "How images are resized: crop keeps the aspect ratio and takes the center, stretch takes "
-        "the whole image, pad keeps the image size",
+        "the whole image, letterbox keeps the aspect ratio of the whole image and fills it up, pad "
+        "keeps the image size",
         "the task's, otherwise the backbone's",
     )
     in_channels: PositiveInt = setting(
@@ -293,6 +294,12 @@ class FitConfig:
     checkpoint_every: PositiveInt | None = setting(
         None, "Optimizer steps between checkpoints within an epoch", "only after each epoch"
     )
+    keep_epochs: PositiveInt | None = setting(
+        None,
+        "Number of last epochs whose weights are kept in the run folder, for soups of them",
+        "the best epoch's alone",
+        since=3,
+    )
     workers: NonNegativeInt | None = setting(
         None, "Number of processes that load images", "depends on the device"
     )
@@ -313,6 +320,10 @@ class FitConfig:
         if self.swa is not None and self.swa > self.epochs:
             raise OptionError(
                 f"swa={self.swa} averages more epochs than the run has: {self.epochs}"
+            )
+        if self.keep_epochs is not None and self.adapters:
+            raise OptionError(
+                f"keep_epochs={self.keep_epochs}: epochs of adapters are not kept; leave it out, or average runs"
             )
         if self.wise_ft is not None and self.start is None:
             raise OptionError(

@@ -100,6 +100,7 @@ def fit(
     wise_ft: int | None = None,
     patience: int | None = None,
     checkpoint_every: int | None = None,
+    keep_epochs: int | None = None,
     workers: int | None = None,
     device: Device | None = None,
     seed: int = 0,
@@ -154,8 +155,9 @@ def fit(
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
             otherwise the backbone's.
         resize: How images are resized: ``"crop"`` keeps the aspect ratio and takes the center,
-            ``"stretch"`` takes the whole image, ``"pad"`` keeps the image size; ``None`` for the
-            task's, otherwise the backbone's.
+            ``"stretch"`` takes the whole image, ``"letterbox"`` keeps the aspect ratio of the whole
+            image and fills it up, ``"pad"`` keeps the image size; ``None`` for the task's, otherwise
+            the backbone's.
         in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
         batch_size: Batch size per process; ``"auto"`` measures it: on a GPU the largest one that fits
             into memory, on a CPU the smallest one of nearly the highest throughput. ``None`` for 8 over
@@ -198,6 +200,8 @@ def fit(
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
         checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` saves a
             checkpoint only after each epoch.
+        keep_epochs: Number of last epochs whose weights are kept in the run folder, for soups of them;
+            ``None`` keeps the best epoch's alone.
         workers: Number of processes that load images; ``None`` chooses it for the device.
         device: Device to train on, ``"cpu"`` or ``"cuda"``; ``None`` uses CUDA if it is available.
         seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
@@ -233,6 +237,8 @@ def fit(
         origin = find_start(given)
         config, chosen, plan = new_settings(given, origin)
     trials = settings_of_trials(config)
+    if config.keep_epochs and folder is None:
+        raise OptionError("keep_epochs keeps weights in the run folder; pass out=FOLDER")
     check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()

@@ -37,6 +37,7 @@ from visiongraft.training.optimizers import (
 from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
 from visiongraft.training.private.choosing import make_steps, privacy_of_epoch, private_phase
 from visiongraft.training.resuming.checkpoint import Checkpoint, read_best
+from visiongraft.training.resuming.epochs import remove_epoch, write_epoch
 from visiongraft.training.resuming.state import (
     restore_average,
     restore_run,
@@ -289,6 +290,7 @@ class Engine:
             chosen = choose_alpha(run, measured)
             with self._weights_at(chosen.alpha):
                 better = self.best.note(run, chosen)
+                self._keep_epoch()
         record = {
             "epoch": state.epoch,
             "phase": state.phase,
@@ -362,6 +364,13 @@ class Engine:
         if self.main and self.run.folder:
             with open(self.run.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
+
+    def _keep_epoch(self) -> None:
+        """Write the weights that were measured, and remove those of epochs that are no longer kept."""
+        run = self.run
+        if run.config.keep_epochs and run.folder and self.main:
+            write_epoch(run.folder, run.state.epoch, run.network.inference_state())
+            remove_epoch(run.folder, run.state.epoch - run.config.keep_epochs)
 
     def _write_checkpoint(self) -> None:
         """Write the best weights first, so that a checkpoint never names a file that is not there."""
