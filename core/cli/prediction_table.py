@@ -74,8 +74,8 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[
         write_bytes(path, _csv(rows, columns).encode())
         return
     try:
-        import pyarrow
-        from pyarrow import parquet  # type: ignore[import-untyped]
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import parquet
     except ImportError as error:
         raise OptionError(f'{path} needs pyarrow; pip install "visiongraft[parquet]"') from error
     content = io.BytesIO()
