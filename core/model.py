@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pluggy
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -43,6 +44,7 @@ from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
 from visiongraft.task_contract.narrowing import check_narrowing, narrowed
 from visiongraft.tiling import decode_tiled
+from visiongraft.training.embedding import embed_samples
 from visiongraft.training.evaluation import decode_samples, measure_all
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 
@@ -147,6 +149,40 @@ class TransferModel:
         if save is not None:
             self._draw(samples, results, Path(save))
         return results
+
+    def embed(
+        self,
+        images: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        batch_size: int = 32,
+    ) -> NDArray[np.float32]:
+        """Compute one vector for each image, such as for a search or a plot.
+
+        Args:
+            images: As in ``predict``.
+            text: One or several texts instead, for tasks that embed both, such as retrieval.
+            batch_size: Images per forward pass.
+
+        Returns:
+            float32 (N, D), in order: the embedding of a task that trains one, such as unit vectors of faces;
+            otherwise the pooled features of the backbone.
+
+        Raises:
+            OptionError: There are neither images nor texts, or both, or the task embeds none.
+            DataError: An image cannot be read.
+        """
+        if (images is None) == (text is None):
+            raise OptionError("embed takes images, or text=...")
+        if text is not None:
+            vectors = self.task.embed_texts([text] if isinstance(text, str) else list(text))
+            if vectors is None:
+                raise OptionError(f"task {self.task.name!r} embeds no texts; pass images")
+            return vectors
+        if batch_size < 1:
+            raise OptionError(f"batch_size={batch_size} is not at least 1")
+        samples = InputSamples.of(images, self.task.inputs)
+        return embed_samples(self.network, samples, batch_size)
 
     def evaluate(
         self,

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visiongraft.cli.inputs import given_inputs
 from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
 from visiongraft.cli.output import Answer, print_line, shown_warnings, table, to_json
 from visiongraft.cli.prediction_table import is_prediction_file, to_csv, write_predictions
-from visiongraft.errors import DataError, OptionError, name_some
+from visiongraft.errors import OptionError, name_some
 from visiongraft.lookup.exported import ExportedModel, exchange_classes, open_exported
 from visiongraft.options import is_number
 
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
-    from visiongraft.inputs import Inputs
 
 SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
 
@@ -154,7 +154,7 @@ def predict(
         from visiongraft.model import load
 
         loaded = load(model)
-        given, unreadable = _given(images or [], samples, seed, loaded.task.inputs)
+        given, unreadable = given_inputs(images or [], samples, seed, loaded.task.inputs)
         found = loaded.predict(
             given,
             batch_size=batch_size,
@@ -167,7 +167,7 @@ def predict(
         from visiongraft.inputs import IMAGES, described_inputs
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
-        given, unreadable = _given(images or [], samples, seed, inputs)
+        given, unreadable = given_inputs(images or [], samples, seed, inputs)
         narrowing = {"score_threshold": score_threshold, "top": top}
         chosen = {name: value for name, value in narrowing.items() if value is not None}
         found = predictor.predict(given, batch_size=batch_size, save=folder, **chosen)
@@ -333,50 +333,6 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
         positions.append(index)
     if images:
         yield np.stack(images), positions
-
-
-def _given(
-    images: Sequence[Path], samples: int | None, seed: int, inputs: Inputs
-) -> tuple[Sequence[Any], list[str]]:
-    """Return what to predict, and the problems of what cannot be read."""
-    if samples is None and not images:
-        raise OptionError("pass image files or folders or, for a generator, --samples COUNT")
-    if samples is None and inputs.drawn:
-        raise OptionError(
-            f"{inputs.name} are drawn; leave out {images[0]} and pass --samples COUNT"
-        )
-    if samples is None:
-        return _readable(images, inputs)
-    if images:
-        raise OptionError(f"--samples draws what to predict; leave out {images[0]}")
-    return list(inputs.draw(samples, seed)), []
-
-
-def _readable(given: Sequence[Path], inputs: Inputs) -> tuple[list[Path], list[str]]:
-    """Return the given files and the readable images, or clips, of the given folders, sorted by name.
-
-    The problems of the unreadable ones are returned too: one damaged file in a folder is skipped,
-    while one that is named explicitly is an error.
-    """
-    from visiongraft.data.check import find_unreadable
-    from visiongraft.inputs.samples import InputSamples
-
-    paths: list[Path] = []
-    unreadable: list[str] = []
-    for path in given:
-        if not path.is_dir():
-            paths.append(path)
-            continue
-        found = inputs.find(path)
-        problems = find_unreadable(InputSamples(found, inputs), inputs=inputs)
-        readable = [file for i, file in enumerate(found) if i not in problems]
-        if not readable:
-            kind = inputs.name
-            why = f"no readable {kind}: {name_some(problems.values())}" if found else f"no {kind}"
-            raise DataError(f"{path} contains {why}; pass {kind[:-1]} files, or folders of {kind}")
-        paths += readable
-        unreadable += problems.values()
-    return paths, unreadable
 
 
 def _values(prediction: Any) -> Mapping[str, Any]:
