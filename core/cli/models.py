@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.inputs import given_inputs
-from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
+from visiongraft.cli.options import (
+    BatchSize,
+    Callbacks,
+    Json,
+    TimeLimit,
+    parse_pairs,
+    parse_score_threshold,
+)
 from visiongraft.cli.output import Answer, print_line, shown_warnings, table, to_json
 from visiongraft.cli.prediction_table import is_prediction_file, to_csv, write_predictions
 from visiongraft.errors import OptionError, name_some
@@ -109,7 +116,7 @@ def predict(
         Path | None,
         typer.Option(
             help="Folder for predictions.json, images with their predictions drawn on, and files "
-            "of predictions, such as masks; or a .csv or .json file for the predictions alone."
+            "of predictions, such as masks; or a .csv, .parquet or .json file for the predictions alone."
         ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table instead of lines.")] = False,
@@ -128,9 +135,10 @@ def predict(
         ),
     ] = None,
     score_threshold: Annotated[
-        float | None,
+        list[str] | None,
         typer.Option(
-            help="Least score or probability of what is predicted, from 0 to 1.",
+            metavar="SCORE|CLASS=SCORE",
+            help="Least score or probability of what is predicted, from 0 to 1, or that of a class; repeatable.",
             show_default="what the task has decided",
         ),
     ] = None,
@@ -138,6 +146,10 @@ def predict(
         int | None,
         typer.Option(help="The most objects or classes in a prediction.", show_default="all"),
     ] = None,
+    save_crops: Annotated[
+        bool,
+        typer.Option("--save-crops", help="Write the objects in images into crops/CLASS of --out."),
+    ] = False,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
@@ -147,6 +159,9 @@ def predict(
         raise OptionError("--csv and --json both print to standard output; choose one")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
+    if save_crops and folder is None:
+        raise OptionError("--save-crops needs --out FOLDER")
+    threshold = parse_score_threshold(score_threshold)
     predictor = _exported(model, provider, tile, time_limit)
     if classes is not None:
         exchange_classes(predictor, model, classes)
@@ -160,16 +175,17 @@ def predict(
             batch_size=batch_size,
             save=folder,
             tile=tile,
-            score_threshold=score_threshold,
+            score_threshold=threshold,
             top=top,
+            save_crops=save_crops,
         )
     else:
         from visiongraft.inputs import IMAGES, described_inputs
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
         given, unreadable = given_inputs(images or [], samples, seed, inputs)
-        narrowing = {"score_threshold": score_threshold, "top": top}
-        chosen = {name: value for name, value in narrowing.items() if value is not None}
+        narrowing = {"score_threshold": threshold, "top": top, "save_crops": save_crops or None}
+        chosen: dict[str, Any] = {n: value for n, value in narrowing.items() if value is not None}
         found = predictor.predict(given, batch_size=batch_size, save=folder, **chosen)
     names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
