@@ -32,8 +32,8 @@ from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
 from visiongraft.plugins.face_embedding.gallery.verification import verify
 from visiongraft.plugins.face_embedding.head import EmbeddingHead, PooledEmbedding
 from visiongraft.plugins.face_embedding.networks.source import read_published
-from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.transforms import AUGMENTATIONS, TrainTransform
+from visiongraft.plugins.whole_images.embedded import Embedded, predictions
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.task_contract.published import Published
