@@ -25,7 +25,7 @@ SOURCES = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
-    ("saving.files",),
+    ("html", "saving.files"),
     ("caching.images", "class_file", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",

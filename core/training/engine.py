@@ -23,6 +23,7 @@ from visiongraft.seeds import mix_seed, random_state, seed_everything
 from visiongraft.training.batches.loaders import ImageLoaders
 from visiongraft.training.batches.sources import ImageBatches, PhaseBatches
 from visiongraft.training.batches.streams import Streams
+from visiongraft.training.callbacks import EPOCHS, epoch_line
 from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
@@ -310,6 +311,8 @@ class Engine:
         state.step, state.sums, state.gradients = 0, {}, {}
         ended = state.phase_epoch == phase.epochs or self._exhausted(phase)
         self._append_history(record)
+        if self.main:
+            EPOCHS.info("%s", epoch_line(run, record))
         if ended or time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
             self._write_checkpoint()
         if self.main:
