@@ -49,18 +49,16 @@ from visiongraft.plugins.classification.metrics import (
     MultiLabelMetrics,
     SingleLabelMetrics,
 )
+from visiongraft.plugins.classification.mixing import mix_batch
 from visiongraft.plugins.classification.prediction import (
     Classified,
     MultiClassified,
     predictions,
 )
 from visiongraft.plugins.classification.prompt_learning import learn_prompts
+from visiongraft.plugins.classification.thresholds import group_thresholds
 from visiongraft.plugins.classification.tip_adapter import tip_adapter
-from visiongraft.plugins.classification.transforms import (
-    AUGMENTATIONS,
-    TrainTransform,
-    mix_batch,
-)
+from visiongraft.plugins.whole_images.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
@@ -363,7 +361,11 @@ class Classification(Task):
         return predictions(decoded, self.metadata())
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        return {"tip_adapter": tip_adapter, "learn_prompts": learn_prompts}
+        return {
+            "tip_adapter": tip_adapter,
+            "learn_prompts": learn_prompts,
+            "group_thresholds": group_thresholds,
+        }
 
     def metadata(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names), "multi_label": bool(self.multi_label)}

@@ -32,8 +32,8 @@ from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
 from visiongraft.plugins.face_embedding.gallery.verification import verify
 from visiongraft.plugins.face_embedding.head import EmbeddingHead, PooledEmbedding
 from visiongraft.plugins.face_embedding.networks.source import read_published
-from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.transforms import AUGMENTATIONS, TrainTransform
+from visiongraft.plugins.whole_images.embedded import Embedded, predictions
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.task_contract.published import Published
@@ -80,6 +80,7 @@ class FaceEmbedding(Task):
     """
 
     name: ClassVar[str] = "face_embedding"
+    metrics_over_pairs: ClassVar[bool] = True
     pipeline_tag: ClassVar[str] = "image-feature-extraction"
     whole_image_targets: ClassVar[bool] = True
     headline: ClassVar[str] = "verification_accuracy"
@@ -294,7 +295,9 @@ class FaceEmbedding(Task):
         return replace(self, threshold=float(results["threshold"]))
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        return {"verify": verify, "gallery": Gallery}
+        from visiongraft.plugins.face_embedding.evaluation.match_rates import match_rates
+
+        return {"verify": verify, "gallery": Gallery, "match_rates": match_rates}
 
     def metadata(self) -> dict[str, Any]:
         return {

@@ -17,8 +17,6 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import check_choice, check_flag, check_integer, is_number
-from visiongraft.plugins.classification.transforms import AUGMENTATIONS, TrainTransform
-from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.retrieval.captions import (
     CaptionedSamples,
     Captions,
@@ -31,6 +29,8 @@ from visiongraft.plugins.retrieval.example import write_table
 from visiongraft.plugins.retrieval.head import ContrastiveLoss, RetrievalHead
 from visiongraft.plugins.retrieval.metrics import RetrievalMetrics
 from visiongraft.plugins.retrieval.search import search
+from visiongraft.plugins.whole_images.embedded import Embedded, predictions
+from visiongraft.plugins.whole_images.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.text_encoders import unit_vectors
@@ -58,6 +58,7 @@ class Retrieval(Task):
     name: ClassVar[str] = "retrieval"
     headline: ClassVar[str] = "mean_recall"
     loss_over_pairs: ClassVar[bool] = True
+    metrics_over_pairs: ClassVar[bool] = True
     whole_image_targets: ClassVar[bool] = True
     splits_alike: ClassVar[bool] = True
 
