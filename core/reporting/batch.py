@@ -68,7 +68,7 @@ def show_batch(data: Any, *, count: int = 8, epoch: int = 0, **settings: Any) ->
     config, task, _ = new_settings(given)
     if not task.inputs.has_size:
         raise OptionError(f"show_batch shows images; task {task.name!r} takes {task.inputs.name}")
-    splits = read_splits(task, data, config.validation, config.seed)
+    splits = read_splits(task, data, config.held_out, config.seed)
     task = bound(task, splits.train)
     with preserved():
         backbone = load_backbone(
