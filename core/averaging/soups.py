@@ -52,7 +52,9 @@ def soup(
         ``visiongraft.soup(["runs/a", "runs/b", "runs/c"], greedy=True, data="flowers/val").save("soup")``
         ``visiongraft.soup("runs/a", epochs="all")``
     """
-    given = [models] if isinstance(models, str | Path | TransferModel) else list(models)
+    given = (
+        list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    )
     if epochs is None:
         if len(given) < 2:
             raise OptionError(
