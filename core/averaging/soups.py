@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from visiongraft.averaging.members import Members, Model, averaged_model, headline, measured
