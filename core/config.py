@@ -209,7 +209,8 @@ class FitConfig:
     resize: str | None = setting(
         None,
         "How images are resized: crop keeps the aspect ratio and takes the center, stretch takes "
-        "the whole image, pad keeps the image size",
+        "the whole image, letterbox keeps the aspect ratio of the whole image and fills it up, pad "
+        "keeps the image size",
         "the task's, otherwise the backbone's",
     )
     in_channels: PositiveInt = setting(

@@ -155,8 +155,9 @@ def fit(
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
             otherwise the backbone's.
         resize: How images are resized: ``"crop"`` keeps the aspect ratio and takes the center,
-            ``"stretch"`` takes the whole image, ``"pad"`` keeps the image size; ``None`` for the
-            task's, otherwise the backbone's.
+            ``"stretch"`` takes the whole image, ``"letterbox"`` keeps the aspect ratio of the whole
+            image and fills it up, ``"pad"`` keeps the image size; ``None`` for the task's, otherwise
+            the backbone's.
         in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
         batch_size: Batch size per process; ``"auto"`` measures it: on a GPU the largest one that fits
             into memory, on a CPU the smallest one of nearly the highest throughput. ``None`` for 8 over

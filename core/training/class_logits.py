@@ -38,7 +38,7 @@ def class_logits(task: Task, outputs: Any, user: str, targets: Any = None) -> Te
     if logits is None:
         raise OptionError(
             f"{user} needs the probabilities of classes that exclude each other, which task "
-            f"{task.name!r} has not, or for several heads (Task.class_logits returns None)"
+            f"{task.name!r} does not have (Task.class_logits returns None)"
         )
     return logits.float()
 

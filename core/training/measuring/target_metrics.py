@@ -52,15 +52,10 @@ def measure_target(run: Run, targets: TargetImages, name: str) -> dict[str, floa
 
 
 def has_single_losses(run: Run) -> bool:
-    """Check whether the loss of a batch is the mean of losses that single validation images have."""
+    """Check whether the loss of a batch is the mean of losses that single images of each split have."""
     task = run.network.task
-    if (
-        not task.splits_alike
-    ):  # the loss may not know what validation images show, such as new identities
-        return False
-    return not (task.loss_over_pairs or task.adversarial or task.streams) and (
-        len(run.optimizers) == 1
-    )
+    compares = task.loss_over_pairs or task.adversarial or task.streams
+    return task.splits_alike and not compares and len(run.optimizers) == 1
 
 
 def _several_classes(run: Run, classes: int) -> bool:

@@ -32,6 +32,12 @@ class Forbidden:
         raise AssertionError(f"the label was used: {name}")
 
 
+@pytest.fixture(autouse=True)
+def splits_alike(Toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let validation images have the loss that training images have."""
+    monkeypatch.setattr(Toy, "splits_alike", True)
+
+
 @pytest.fixture
 def Classes(Toy: Any) -> Any:
     class ClassesToy(Toy):  # type: ignore[misc]
@@ -83,9 +89,10 @@ def test_a_task_without_class_logits_has_the_weighted_risk_alone(
     assert "\n" not in str(caught.value)
 
 
-def test_the_loss_is_not_asked_about_validation_targets_that_mean_something_else(
-    fit_toy: Any, toy_data: Any
+def test_a_task_whose_validation_images_have_no_training_loss_has_no_weighted_risk(
+    fit_toy: Any, toy_data: Any, Toy: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(Toy, "splits_alike", False)
     settings = {"streams": {"unlabelled": Labeled(toy_data(13, seed=3))}, **FAST}
     with pytest.raises(OptionError, match="the task has no metric 'weighted_risk'"):
         fit_toy(toy_data(30), select="lowest(unlabelled.weighted_risk)", **settings)
