@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-EXTRAS := demo,explain,fairness,faiss,open-clip,parquet,privacy,tensorboard,transformers,umap,video,wordllama,docs,dev,mistakes
+EXTRAS := demo,explain,fairness,faiss,open-clip,parquet,privacy,tensorboard,transformers,umap,video,wordllama,docs,dev,mistakes,wandb
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo
@@ -14,7 +14,7 @@ PYTEST := pytest --numprocesses auto --dist worksteal
 # Tests start many processes, which would otherwise compile every module again.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help install test test-all lint types coverage demo docs flower bench clean FORCE
+.PHONY: help install test test-all lint types coverage demo docs flower trackers bench clean FORCE
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -52,6 +52,13 @@ docs: .venv/installed  ## Build the documentation into site/
 
 flower: .venv/installed  ## Make the environment that runs visiongraft on Flower, and print its folder
 	$(PYTHON) tests/plugins/federated/flower_environment.py
+
+trackers: .venv/installed  ## Test trackers that need an older Pillow, in an environment of their own
+	$(PYTHON) -m venv .venv/trackers
+	$(PYTHON) -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	    > .venv/trackers/lib/$$($(PYTHON) -c "import sys; print('python%d.%d' % sys.version_info[:2])")/site-packages/all.pth
+	.venv/trackers/bin/python -m pip install --quiet "mlflow>=3" "trackio>=0.4"
+	.venv/trackers/bin/python -m pytest -m "exhaustive or not exhaustive" tests/core/training/test_trackers.py
 
 bench: .venv/installed  ## Run the benchmarks: replay, exported files on the CPU, decoding ahead
 	for script in replay onnx_cpu decoding_ahead; do $(PYTHON) benchmarks/$$script.py || exit 1; done

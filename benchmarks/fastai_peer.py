@@ -1,10 +1,10 @@
-"""fastai's `fine_tune`, run by an interpreter that has fastai: reads settings as JSON, writes what was measured.
+"""fastai's `fine_tune`, run by an interpreter that has fastai.
 
-    FASTAI_PYTHON fastai_peer.py SETTINGS.json
+    FASTAI_PYTHON fastai_peer.py SETTINGS
 
-The settings name the folder of the data, the weights (of timm's architecture, as safetensors), the number of
-frozen and of unfrozen epochs, batch and image size, the seed, and the file for probabilities. It prints one
-JSON object: seconds of each epoch and the validation accuracy after it.
+SETTINGS are those of ``peer_loops.Settings`` as JSON: the folder of the data, the weights (of timm's architecture,
+as safetensors), numbers of epochs, sizes and the seed. It prints one JSON object: the seconds of each training
+epoch, and probabilities and class ids of the validation images.
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from fastai.vision import all as fastai
 from safetensors.torch import load_file
@@ -24,14 +23,14 @@ from safetensors.torch import load_file
 class Clock(fastai.Callback):
     """Records the seconds that training took in each epoch, without validation."""
 
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now, self.seconds = now, []
 
     def before_train(self) -> None:
-        self.start = time.perf_counter()
+        self.start = self.now()
 
     def after_train(self) -> None:
-        self.seconds.append(time.perf_counter() - self.start)
+        self.seconds.append(self.now() - self.start)
 
 
 def learner(settings: dict[str, Any]) -> Any:
@@ -59,10 +58,10 @@ def learner(settings: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    settings = json.loads(Path(sys.argv[1]).read_text())
+    settings = json.loads(sys.argv[1])
     torch.set_num_threads(settings["threads"])
     fastai.set_seed(settings["seed"], reproducible=True)
-    clock = Clock()
+    clock = Clock(time.process_time if settings["clock"] == "cpu" else time.perf_counter)
     learn = learner(settings)
     learn.add_cb(clock)
     with learn.no_bar(), learn.no_logging():
@@ -72,8 +71,8 @@ def main() -> None:
             learn.freeze()
             learn.fit_one_cycle(settings["frozen_epochs"])
         probabilities, targets = learn.get_preds()
-    np.savez(settings["out"], probabilities=probabilities.numpy(), targets=targets.numpy())
-    print(json.dumps({"seconds": clock.seconds}))
+    results = {"probabilities": probabilities.tolist(), "targets": targets.tolist()}
+    print(json.dumps({"seconds": clock.seconds, **results}))
 
 
 if __name__ == "__main__":

@@ -88,6 +88,8 @@ class Recommendation:
     offline: bool
 
 
+FROM_FILE = "file"  # the source of weights that a user's file contains
+UNKNOWN = "unknown"  # the license of weights for which none is stated
 _NON_COMMERCIAL = re.compile(r"(?i)\bnc\b|non-?commercial|research[ -]only")
 _COPYLEFT = re.compile(r"(?i)\ba?gpl")  # not of LGPL, which does not reach what uses it
 
@@ -110,11 +112,11 @@ def licenses(provenance: Mapping[str, Any]) -> dict[str, str]:
         for key, value in provenance.items()
         if key.rpartition(" ")[2] == "license"
     }
-    return found or {"weights": "unknown"}
+    return found or {"weights": UNKNOWN}
 
 
 def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a line about each license that forbids commercial use or is copyleft; nothing for others.
+    """Return a line about each license that forbids commercial use or is copyleft, or that a file does not state.
 
     Args:
         name: Full name of the backbone.
@@ -123,6 +125,8 @@ def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]
     Examples:
         >>> license_warning("b", {"license": "apache-2.0"})
         ()
+        >>> license_warning("b", {"source": "file", "weights": "w.pth", "license": "unknown"})
+        ('the license of the weights file w.pth is unknown; state it: weights_license=..., --weights-license',)
         >>> license_warning("b", {"before: license": "cc-by-nc-4.0"})
         ('the license of the weights of b, cc-by-nc-4.0, forbids commercial use, also of models made with them',)
     """
@@ -135,6 +139,15 @@ def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]
             lines.append(
                 f"{what}, asks for the source of what is distributed with them, AGPL also of what is offered as "
                 "a service; check whether that suits you"
+            )
+    for key, value in provenance.items():
+        owner, _, what = key.rpartition(" ")
+        before = f"{owner} " if owner else ""
+        if (what, value) == ("license", UNKNOWN) and provenance.get(f"{before}source") == FROM_FILE:
+            file = provenance.get(f"{before}weights")
+            lines.append(
+                f"the license of the weights file {file} is unknown; state it: weights_license=..., "
+                "--weights-license"
             )
     return tuple(lines)
 

@@ -82,6 +82,8 @@ class Certificate:
         settings: How a lower precision was made, as JSON values.
         backbone: Name, source, weights, license and hash of the backbone's pretrained weights, as
             far as they are known.
+        weights: By part of the network, ``backbone`` and ``head``, the number of its tensors and what they began
+            with: source, weights, license, hash.
         privacy: What the training guarantees to each training image: epsilon, delta and how they came
             about; empty for a run without differential privacy.
         content_sha256: Hash of the bytes of the file without the certificate in it; ``None`` if
@@ -106,6 +108,7 @@ class Certificate:
     budget: float | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     backbone: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, dict[str, Any]] = field(default_factory=dict)
     privacy: dict[str, Any] = field(default_factory=dict)
     content_sha256: str | None = None
     metadata_sha256: str | None = None

@@ -28,6 +28,8 @@ OLD_SCHEDULES = ("full", "lp_ft", "gradual", "milestones", "last_n")
 GIGABYTE = 1_000_000_000
 BATCH_SIZE = 32  # with many images
 EPOCHS = 10  # without a budget
+NESTED = "nested"  # validation by folds of the validation images
+HELD_OUT = 0.2  # fraction of the images for validation
 AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
 TYPES = {bool: "True or False", str: "a string", dict: "a set of values by name", list: "a list"}
@@ -55,7 +57,12 @@ class Rule(NamedTuple):
 PositiveInt = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1")]
 BatchSize = Annotated[int, Rule(lambda v: is_integer(v, 1), "an integer of at least 1, nor 'auto'")]
 NonNegativeInt = Annotated[int, Rule(lambda v: is_integer(v, 0), "an integer of at least 0")]
-Fraction = Annotated[float, Rule(lambda v: is_number(v) and 0 < v < 1, "a fraction in (0, 1)")]
+HeldOut = Annotated[
+    float | Literal["nested"],
+    Rule(
+        lambda v: v == NESTED or (is_number(v) and 0 < v < 1), "a fraction in (0, 1), nor 'nested'"
+    ),
+]
 Decay = Annotated[
     float, Rule(lambda v: is_number(v) and 0 < v < 1, "a decay in (0, 1), such as 0.99")
 ]
@@ -138,6 +145,12 @@ class FitConfig:
     partial: bool = setting(
         False, "Load the tensors of a weights file that fit the backbone, if not all do", since=3
     )
+    weights_license: str | None = setting(
+        None,
+        "License of the weights file, such as MIT, which models and exported files then state",
+        "the one that a safetensors file states",
+        since=3,
+    )
     start: str | None = setting(
         None,
         "Folder of a saved model or a run, or file of published weights, to continue with: task, backbone and head",
@@ -158,8 +171,10 @@ class FitConfig:
         "no budget",
         since=3,
     )
-    validation: Fraction = setting(
-        0.2, "Fraction of the images held out for validation if the dataset has no validation split"
+    validation: HeldOut = setting(
+        HELD_OUT,
+        "Fraction of the images held out for validation if the dataset has no validation split, or nested: "
+        "0.2, and an estimate of what the best epoch is worth on other images",
     )
     leave_out: list[str] | None = setting(
         None,
@@ -194,7 +209,8 @@ class FitConfig:
     resize: str | None = setting(
         None,
         "How images are resized: crop keeps the aspect ratio and takes the center, stretch takes "
-        "the whole image, pad keeps the image size",
+        "the whole image, letterbox keeps the aspect ratio of the whole image and fills it up, pad "
+        "keeps the image size",
         "the task's, otherwise the backbone's",
     )
     in_channels: PositiveInt = setting(
@@ -278,6 +294,12 @@ class FitConfig:
     checkpoint_every: PositiveInt | None = setting(
         None, "Optimizer steps between checkpoints within an epoch", "only after each epoch"
     )
+    keep_epochs: PositiveInt | None = setting(
+        None,
+        "Number of last epochs whose weights are kept in the run folder, for soups of them",
+        "the best epoch's alone",
+        since=3,
+    )
     workers: NonNegativeInt | None = setting(
         None, "Number of processes that load images", "depends on the device"
     )
@@ -299,11 +321,20 @@ class FitConfig:
             raise OptionError(
                 f"swa={self.swa} averages more epochs than the run has: {self.epochs}"
             )
+        if self.keep_epochs is not None and self.adapters:
+            raise OptionError(
+                f"keep_epochs={self.keep_epochs}: epochs of adapters are not kept; leave it out, or average runs"
+            )
         if self.wise_ft is not None and self.start is None:
             raise OptionError(
                 f"wise_ft={self.wise_ft} interpolates with a trained model, but the run begins with a random "
                 "head; train a linear probe first and pass start=PROBE"
             )
+
+    @property
+    def held_out(self) -> float:
+        """Fraction of the images held out for validation if the dataset has no validation split."""
+        return HELD_OUT if isinstance(self.validation, str) else self.validation
 
     @property
     def selection(self) -> Selection:

@@ -6,15 +6,17 @@ import inspect
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import pluggy
 from accelerate import Accelerator
 from torch import nn
 
 from visiongraft.adaptation.networks import has_its_base
 from visiongraft.advice.choosing import recommend_schedule, use_schedule
-from visiongraft.config import AUTO, GIGABYTE, Device, Precision, Replay, ReplayDtype
+from visiongraft.config import AUTO, GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
@@ -41,12 +43,16 @@ from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.private.accounting import begin_privacy
 from visiongraft.training.private.refusals import refuse_settings
+from visiongraft.training.resuming.chosen_callbacks import ChosenCallbacks
 from visiongraft.training.resuming.inputs import RunInputs
-from visiongraft.training.resuming.run_folder import give_up, run_folder, scratch_folder
+from visiongraft.training.resuming.run_folder import CONFIG, give_up, run_folder, scratch_folder
 from visiongraft.training.run import Run
+from visiongraft.training.trackers import find_trackers
 from visiongraft.training.transfer_losses import TransferChoice
 from visiongraft.training.weights.head_start import slow_down_heads
 from visiongraft.tuning.batch_finder import set_batch_size
+from visiongraft.tuning.plans import refuse_idle_losses
+from visiongraft.tuning.strengths import Strengths, settings_of_trials
 from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
 
@@ -59,12 +65,13 @@ def fit(
     backbone: str | Path | nn.Module = "bundled/efficientnet_lite0",
     weights: str | Path | None = "pretrained",
     partial: bool = False,
+    weights_license: str | None = None,
     start: str | Path | TransferModel | None = None,
     schedule: str | Schedule = "lp_ft",
     epochs: int | None = None,
     budget: float | str | None = None,
     out: str | Path | None = None,
-    validation: float = 0.2,
+    validation: float | Literal["nested"] = 0.2,
     leave_out: list[str] | None = None,
     evaluate_on: Mapping[str, Any] | None = None,
     select: str = "best",
@@ -93,12 +100,14 @@ def fit(
     wise_ft: int | None = None,
     patience: int | None = None,
     checkpoint_every: int | None = None,
+    keep_epochs: int | None = None,
     workers: int | None = None,
     device: Device | None = None,
     seed: int = 0,
     resume: bool = False,
     allow_changed_data: bool = False,
     callbacks: Sequence[str | object] = ("progress", "curves", "report"),
+    trackers: Sequence[str | object] = (),
 ) -> TransferModel:
     """Fine-tune a pretrained backbone for a task.
 
@@ -114,6 +123,8 @@ def fit(
         weights: Initial weights: ``"pretrained"``, ``None`` (random), or a weights file.
         partial: Load the tensors of a weights file that fit the backbone, if not all do; the log counts them by
             stage.
+        weights_license: License of the weights file, such as ``"MIT"``, which models and exported files then state;
+            ``None`` for the one that a safetensors file states.
         start: Folder of a saved model or a run, or file of published weights, to continue with: task, backbone
             and head, as well as preprocessing; or the model itself. A file is what ``assemble`` makes a model of. Of
             a head for other classes everything is kept that does not depend on them. The schedule
@@ -127,7 +138,8 @@ def fit(
             seconds.
         out: Run folder to write; ``None`` keeps nothing on disk. Required to resume.
         validation: Fraction of the images held out for validation if the dataset has no validation
-            split, in (0, 1).
+            split, or ``"nested"``: 0.2, and an estimate of what the best epoch is worth on other images,
+            from folds of the validation images, each measured at the epoch that the others choose.
         leave_out: Digests of images of the dataset that are not used, as ``inputs.json`` of a run has them, such
             as those of people who withdrew; see ``forget``.
         evaluate_on: Further labeled datasets to evaluate after each epoch, by name, each in any form
@@ -143,8 +155,9 @@ def fit(
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
             otherwise the backbone's.
         resize: How images are resized: ``"crop"`` keeps the aspect ratio and takes the center,
-            ``"stretch"`` takes the whole image, ``"pad"`` keeps the image size; ``None`` for the
-            task's, otherwise the backbone's.
+            ``"stretch"`` takes the whole image, ``"letterbox"`` keeps the aspect ratio of the whole
+            image and fills it up, ``"pad"`` keeps the image size; ``None`` for the task's, otherwise
+            the backbone's.
         in_channels: Number of image channels: 3, 1 (grayscale), or as many as the dataset has.
         batch_size: Batch size per process; ``"auto"`` measures it: on a GPU the largest one that fits
             into memory, on a CPU the smallest one of nearly the highest throughput. ``None`` for 8 over
@@ -156,7 +169,8 @@ def fit(
             of a plugin.
         weight_decay: Weight decay, never applied to biases and normalization weights.
         transfer_loss: Regularizers towards the pretrained network, such as ``"l2_sp(alpha=0.01)"``:
-            one, a list of several, or ``None``.
+            one, a list of several, or ``None``. Of a list of strengths, as in ``"l2_sp(alpha=[0.01, 0.1])"``,
+            each is trained, and what ``select`` prefers is kept.
         adapters: Adapters that train in place of the backbone's weights, such as ``"lora(rank=8)"``, as
             listed by ``visiongraft adapters``: one, a list of several, or ``None``. The rest of the
             backbone stays frozen.
@@ -186,6 +200,8 @@ def fit(
         patience: Epochs without improvement after which a phase ends; ``None`` never ends it early.
         checkpoint_every: Optimizer steps between checkpoints within an epoch; ``None`` saves a
             checkpoint only after each epoch.
+        keep_epochs: Number of last epochs whose weights are kept in the run folder, for soups of them;
+            ``None`` keeps the best epoch's alone.
         workers: Number of processes that load images; ``None`` chooses it for the device.
         device: Device to train on, ``"cpu"`` or ``"cuda"``; ``None`` uses CUDA if it is available.
         seed: Seed of all random numbers; on a CPU two equal runs end with identical weights.
@@ -194,7 +210,10 @@ def fit(
         allow_changed_data: Continue also with changed data and weights, with which transfer losses then
             compare.
         callbacks: Names of callbacks, objects that implement run hooks, or functions that are called
-            after each epoch with its record, a line of ``metrics.jsonl``.
+            after each epoch with its record, a line of ``metrics.jsonl``. A resumed run has the callbacks that
+            it began with by name.
+        trackers: Experiment trackers: ``"tensorboard"``, ``"wandb"``, ``"mlflow"``, ``"trackio"``, or trackers of
+            Accelerate. A resumed run continues the runs of its trackers.
 
     Returns:
         The model of the best epoch.
@@ -208,13 +227,18 @@ def fit(
     """
     given, started = dict(locals()), time.monotonic()
     folder = None if out is None else Path(out)
+    listeners, lost = ChosenCallbacks(callbacks, trackers), tuple[str, ...]()
     if resume:
         defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
+        listeners, lost = ChosenCallbacks.on_resume(folder, given, defaults)
         config, chosen, plan = resumed_settings(folder, given, defaults)
         origin = None
     else:
         origin = find_start(given)
         config, chosen, plan = new_settings(given, origin)
+    trials = settings_of_trials(config)
+    if config.keep_epochs and folder is None:
+        raise OptionError("keep_epochs keeps weights in the run folder; pass out=FOLDER")
     check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()
@@ -232,33 +256,110 @@ def fit(
             start=origin,
             backbone=backbone if isinstance(backbone, nn.Module) else None,
         )
-        run, found = prepare_run(sources, chosen, config, plan, accelerator, folder, scratch)
-        hooks = listen(callbacks)
+        run, found = prepare_run(sources, chosen, trials[0], plan, accelerator, folder, scratch)
+        run.warnings += lost
+        hooks = listen([*listeners.callbacks, *find_trackers(listeners.trackers)])
         if not resume:
             _measure_settings(run, given, accelerator, started)
-        checkpoint, inputs, before = None, inputs_of(run, found), images_of_start(run)
-        if resume and folder is not None:
-            checkpoint = read_checkpoint(run, folder, accelerator.num_processes)
-            inputs = resumed_inputs(run, inputs, checkpoint, found, allow_changed_data)
+            refuse_idle_losses(run)
+        inputs, before = inputs_of(run, found), images_of_start(run)
+        common = _Common(found, inputs, before, listeners, hooks, resume, allow_changed_data)
+        if len(trials) == 1:
+            return common.train(run, accelerator, folder)
+        return common.train_each(Strengths(run, config, trials, found, sources.backbone), folder)
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What the trainings of a call have in common; usually there is a single one.
+
+    Attributes:
+        data: Their data.
+        inputs: What they compute from.
+        before: The images that the model to start from was trained on.
+        listeners: What their callbacks are, for when they are resumed.
+        hooks: Their callbacks.
+        resume: Whether to go on with what is in their folders.
+        allow_changed_data: Whether to do so with other data, too.
+    """
+
+    data: RunData
+    inputs: RunInputs
+    before: TrainingImages | None
+    listeners: ChosenCallbacks
+    hooks: pluggy.PluginManager
+    resume: bool
+    allow_changed_data: bool
+
+    def train(
+        self,
+        run: Run,
+        accelerator: Accelerator,
+        begun: Path | None,
+        whole: FitConfig | None = None,
+    ) -> TransferModel:
+        """Train from the beginning or from a checkpoint, and save the model.
+
+        Args:
+            run: The run.
+            accelerator: From ``devices.make_accelerator``.
+            begun: The folder that counts as not begun if the first step is refused.
+            whole: Settings of all trainings, which the first of several writes there.
+        """
+        checkpoint, inputs = None, self.inputs
+        resumes = self.resume and run.folder is not None and (run.folder / CONFIG).is_file()
+        if resumes:
+            assert run.folder is not None
+            checkpoint = read_checkpoint(run, run.folder, accelerator.num_processes)
+            inputs = resumed_inputs(run, inputs, checkpoint, self.data, self.allow_changed_data)
             accelerator.wait_for_everyone()  # all have compared before one writes
         if run.config.privacy is not None:
             refuse_settings(run, accelerator.num_processes)
             if checkpoint is None:
                 begin_privacy(run)
-        engine = Engine(run, hooks, accelerator)
+        engine = Engine(run, self.hooks, accelerator)
         if checkpoint is None:
             engine.measure_before()
-        if folder is not None and accelerator.is_main_process:
-            inputs.write(folder)
-            run.config.write(folder)  # only now: invalid input must not leave a run behind
-        with _failures_reported(engine, None if resume else folder):
+        if engine.main and run.folder is not None:
+            inputs.write(run.folder)
+            self.listeners.write(run.folder)
+            run.config.write(run.folder)  # only now: invalid input must not leave a run behind
+            if whole is not None and begun is not None:
+                inputs.write(begun)
+                self.listeners.write(begun)
+                whole.write(begun)
+        with _failures_reported(engine, None if self.resume else begun):
             engine.train(checkpoint)
-            model = _trained_model(run, found, inputs, before, hooks)
+            model = _trained_model(run, self.data, inputs, self.before, self.hooks)
             if engine.main:
                 _save(model, run)
-                hooks.hook.run_finished(run=run)
+                self.hooks.hook.run_finished(run=run)
         accelerator.wait_for_everyone()
-    return model
+        return model
+
+    def train_each(self, strengths: Strengths, folder: Path | None) -> TransferModel:
+        """Train with each of several strengths, and save the model of the best.
+
+        Args:
+            strengths: The trainings.
+            folder: The folder of the whole.
+        """
+        for number, run in enumerate(strengths.runs()):
+            accelerator = make_accelerator(run.config)  # a gradient scaler remembers the run before
+            first = number == 0
+            model = self.train(run, accelerator, folder if first else None, strengths.config)
+            if strengths.note(run):
+                kept = model
+        kept.facts["strengths"] = strengths.facts()
+        kept.run_folder = folder
+        run = strengths.best()
+        if accelerator.is_main_process:
+            if folder is not None:
+                strengths.write(folder)
+            _save(kept, run)
+            self.hooks.hook.strength_chosen(run=run, trials=strengths.done)
+        accelerator.wait_for_everyone()
+        return kept
 
 
 def _measure_settings(

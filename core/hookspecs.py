@@ -18,7 +18,7 @@ that declares nothing is taken to fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from visiongraft.text_encoders import TextEncoderSource
     from visiongraft.training.freezing import Receipt
     from visiongraft.training.run import Run
+    from visiongraft.training.selection.trials import Trial
     from visiongraft.training.transfer_losses import TransferLoss
 
 PROJECT = "visiongraft"
@@ -268,7 +269,8 @@ class RunHooks:
 
     The order is ``run_started``, then for each phase ``phase_started``, ``step_ended`` and
     ``epoch_ended`` and ``phase_ended``, at last ``run_finished`` or ``run_failed``.
-    ``checkpoint_saved`` is called after each checkpoint, ``exported`` after the run.
+    ``checkpoint_saved`` is called after each checkpoint, ``exported`` after the run, and
+    ``strength_chosen`` after all trainings of a run that tries several strengths.
     """
 
     @hookspec
@@ -422,4 +424,22 @@ class RunHooks:
                 @hookimpl
                 def exported(self, path, certificate):
                     print(path, certificate.difference)
+        """
+
+    @hookspec
+    def strength_chosen(self, run: Run, trials: Sequence[Trial]) -> None:
+        """All trainings of a run with several strengths of a transfer loss are over, and one is kept.
+
+        Before this, each training has called the other hooks like a run of its own.
+
+        Args:
+            run: The one that is kept, in the folder of the whole.
+            trials: All of them, in their order.
+
+        Example:
+            ::
+
+                @hookimpl
+                def strength_chosen(self, run, trials):
+                    print([trial.name for trial in trials])
         """

@@ -327,7 +327,7 @@ class TransferModel:
         paths = config.data.values() if isinstance(config.data, dict) else [config.data]
         if not all(path and Path(named_reader(path)[1]).exists() for path in paths):
             return None
-        splits = read_splits(self.task, config.data, config.validation, config.seed)
+        splits = read_splits(self.task, config.data, config.held_out, config.seed)
         return check_evaluated(splits.validation, channels, self.task.inputs).samples
 
     def _decoded(

@@ -49,8 +49,12 @@ class Network(nn.Module):
     def __init__(self, backbone: Backbone, task: Task) -> None:
         super().__init__()
         self.preprocess = Preprocess(backbone.info.preprocess, task.inputs)
-        if task.full_resolution_outputs and backbone.info.preprocess.resize == "crop":
-            raise OptionError(f"task {task.name!r} needs whole images; leave out resize='crop'")
+        resize = backbone.info.preprocess.resize
+        if task.full_resolution_outputs and resize in ("crop", "letterbox"):
+            raise OptionError(
+                f"task {task.name!r} needs whole images; leave out resize={resize!r}, or pass 'pad', which keeps "
+                "their aspect ratio"
+            )
         self.backbone = backbone
         self.head = task.build_head(backbone)
         self.loss = build_loss(task, backbone)

@@ -23,6 +23,7 @@ OTHER_NAMES = {
     "image_size": "size",
     "img_size": "size",
     "imgsz": "size",
+    "lora_alpha": "alpha",
     "lr": "learning_rate",
     "lr0": "learning_rate",
     "max_epochs": "epochs",
@@ -33,7 +34,10 @@ OTHER_NAMES = {
     "output_dir": "out",
     "pretrained": "weights",
     "project": "out",
+    "r": "rank",
     "save_dir": "out",
+    "target_modules": "targets",
+    "use_rslora": "rslora",
     "val": "validation",
     "wd": "weight_decay",
 }

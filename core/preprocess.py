@@ -14,7 +14,7 @@ from visiongraft.errors import OptionError
 from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.options import is_integer, is_number
 
-RESIZE_MODES = ("crop", "stretch", "pad")
+RESIZE_MODES = ("crop", "stretch", "letterbox", "pad")
 INTERPOLATIONS = ("bilinear", "bicubic")
 MULTIPLE = 32  # what ``"pad"`` fills sides up to, in pixels: the coarsest stride of usual networks
 
@@ -29,7 +29,9 @@ class PreprocessConfig:
         std: Per-channel standard deviation that is divided by, on the scale 0..1.
         interpolation: ``"bilinear"`` or ``"bicubic"``, always antialiased.
         resize: ``"crop"`` keeps the aspect ratio and takes the largest central region;
-            ``"stretch"`` squeezes the whole image into ``size``; ``"pad"`` leaves images as
+            ``"stretch"`` squeezes the whole image into ``size``; ``"letterbox"`` keeps the aspect
+            ratio of the whole image, filled up at the right or at the bottom with the mean color to
+            that of ``size``; ``"pad"`` leaves images as
             large as they are and fills them up, at the right and at the bottom, with the mean
             color to sides that are multiples of 32 pixels: for networks that take any size.
             ``size`` is then that of training images alone, and a multiple of 32 as well.
@@ -123,8 +125,8 @@ class Preprocess(nn.Module):
         x = self.normalize(self.resize(images))
         if self.config.resize != "pad":
             return x
-        height, width = images.shape[1], images.shape[2]
-        return F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE))  # 0 is the mean color
+        below, right = self.filled(images.shape[1], images.shape[2])
+        return F.pad(x, (0, right, 0, below))  # 0 is the mean color
 
     def resize(self, images: Tensor) -> Tensor:
         """Crop and resize only.
@@ -136,16 +138,20 @@ class Preprocess(nn.Module):
             float32 (N, C, height, width) in 0..255, not rounded; not yet padded.
         """
         config = self.config
+        height, width = images.shape[1], images.shape[2]
         if config.resize == "crop":
-            top, left, height, width = self.region(images.shape[1], images.shape[2])
+            top, left, kept_h, kept_w = self.region(height, width)
             # Splitting returns views whose sizes a traced graph knows; narrowing at a traced position
             # does not, and fails for one channel.
-            images = images.split([top, height, images.shape[1] - top - height], dim=1)[1]
-            images = images.split([left, width, images.shape[2] - left - width], dim=2)[1]
+            images = images.split([top, kept_h, height - top - kept_h], dim=1)[1]
+            images = images.split([left, kept_w, width - left - kept_w], dim=2)[1]
         # Planes one after the other: resizing them is twice as fast as resizing interleaved ones.
         x = images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
         if config.resize == "pad":
             return x
+        if config.resize == "letterbox":
+            below, right = self.filled(height, width)
+            x = F.pad(x - self.mean, (0, right, 0, below)) + self.mean
         x = F.interpolate(
             x, size=config.size, mode=config.interpolation, align_corners=False, antialias=True
         )
@@ -194,11 +200,34 @@ class Preprocess(nn.Module):
             )
         if self.config.resize == "stretch":
             return _interpolate(maps, height, width)
-        below, right = -height % MULTIPLE, -width % MULTIPLE
+        below, right = self.filled(height, width)
         maps = _interpolate(maps, height + below, width + right)
         rows: Tensor = maps.split([height, below], dim=2)[0]
         kept: Tensor = rows.split([width, right], dim=3)[0]
         return kept
+
+    def filled(self, height: int, width: int) -> tuple[int, int]:
+        """Find how many rows and columns are added to an image, at the bottom and at the right.
+
+        Args:
+            height: Height of the image in pixels.
+            width: Width of the image in pixels.
+
+        Returns:
+            Rows and columns, 0 unless ``resize`` is ``"letterbox"`` or ``"pad"``.
+
+        Examples:
+            >>> Preprocess(PreprocessConfig(size=(224, 224), resize="letterbox")).filled(300, 400)
+            (100, 0)
+        """
+        if self.config.resize == "pad":
+            return -height % MULTIPLE, -width % MULTIPLE
+        if self.config.resize != "letterbox":
+            return 0, 0
+        h, w = self.config.size
+        rows: Any = torch.sym_max(-(-width * h // w) - height, 0)
+        columns: Any = torch.sym_max(-(-height * w // h) - width, 0)
+        return rows, columns
 
     def region(self, height: int, width: int) -> tuple[int, int, int, int]:
         """Find the part of an image that the network sees.

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from visiongraft.errors import OptionError, PluginError, VisiongraftError, type_and_message
 
@@ -56,6 +57,27 @@ class TextEncoderInfo:
     pairing: Pairing | None = None
 
 
+class TextPrompts(nn.Module, ABC):
+    """Texts in which learned vectors stand in place of the words that all begin with.
+
+    Attributes:
+        initial: float32 (M, width), the vectors of these words.
+    """
+
+    initial: Tensor
+
+    @abstractmethod
+    def forward(self, context: Tensor) -> Tensor:
+        """Compute the vectors of the texts, differentiable with respect to the context.
+
+        Args:
+            context: (M, width), in place of the words; ``initial`` computes what ``encode`` does.
+
+        Returns:
+            (N, dim), of any length.
+        """
+
+
 class TextEncoder(ABC):
     """Computes one vector for each text.
 
@@ -78,6 +100,22 @@ class TextEncoder(ABC):
         Returns:
             float32 (N, dim), of any length.
         """
+
+    def prompts(self, texts: Sequence[str], words: str) -> TextPrompts | None:
+        """Prepare texts for learning vectors in place of the words that they begin with (prompt learning).
+
+        Args:
+            texts: At least one.
+            words: What each of them begins with, such as ``"a photo of a"``.
+
+        Returns:
+            The texts, which contain the encoder's network, not a copy of it; ``None``, the default, if
+            this encoder has no vectors of words that could be learned.
+
+        Raises:
+            OptionError: The words are not apart from what follows, or too many.
+        """
+        return None
 
 
 class TextEncoderSource(ABC):

@@ -15,6 +15,7 @@ from visiongraft.exporters.runtime.description import EXTRA, FORMAT
 from visiongraft.exporters.runtime.task_record import FUNCTIONS
 from visiongraft.exporters.task_record import functions_of
 from visiongraft.saving.classes import class_path
+from visiongraft.saving.weight_origins import weight_origins
 from visiongraft.system.versions import installed_versions
 from visiongraft.training.freezing import digest
 
@@ -119,6 +120,11 @@ def backbone_facts(model: TransferModel) -> dict[str, str]:
     facts = {"name": info.name, **info.provenance}
     known = {key: value for key, value in facts.items() if value != "unknown"}
     return dict(without_folders(known))
+
+
+def weight_facts(model: TransferModel) -> dict[str, Any]:
+    """Return what the weights of each part began with, and under which license."""
+    return dict(without_folders(weight_origins(model.network, model.facts)))
 
 
 def privacy_facts(model: TransferModel) -> dict[str, Any]:

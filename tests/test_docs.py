@@ -35,6 +35,7 @@ EXHAUSTIVE = {
     "advice",
     "detection",
     "face-embedding",
+    "index",
     "onnx-deployment",
     "plugins",
     "privacy",

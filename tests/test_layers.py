@@ -128,6 +128,7 @@ CONTRACTS = (
     "text_encoders",  # TextEncoderSource
     "training.freezing",  # Receipt, which callbacks are given
     "training.run",  # Run, likewise
+    "training.selection.trials",  # Trial, of which hooks are told
     "training.transfer.applying",  # Transfer, which the network holds while it trains
     "training.transfer_losses",  # TransferLoss
 )

@@ -185,7 +185,7 @@ class _Adviser:
     started: float
 
     def advise(self, data: Any, backbones: Sequence[str]) -> Advice:
-        splits = read_splits(self.task, data, self.config.validation, self.config.seed)
+        splits = read_splits(self.task, data, self.config.held_out, self.config.seed)
         task = bound(self.task, splits.train)
         labels = labels_of(task, splits.train)
         if labels is not None and len(np.unique(labels)) < 2:
@@ -233,6 +233,8 @@ class _Adviser:
                     in_channels=config.in_channels,
                     size=config.size or task.input_size,
                     resize=config.resize or task.resize,
+                    partial=config.partial,
+                    weights_license=config.weights_license,
                 )
             except WeightsError as error:
                 left_out[name] = str(error)

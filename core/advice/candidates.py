@@ -86,6 +86,8 @@ def load_candidate(
     in_channels: int,
     size: int | tuple[int, int] | None,
     resize: str | None,
+    partial: bool = False,
+    weights_license: str | None = None,
 ) -> Candidate:
     """Load a backbone and, if there is one, the head that it was trained with.
 
@@ -96,12 +98,21 @@ def load_candidate(
         in_channels: Number of image channels.
         size: Network input; the architecture's own if ``None``.
         resize: How images become the network's input; as the backbone does if ``None``.
+        partial: As in ``load_backbone``.
+        weights_license: As in ``load_backbone``.
 
     Raises:
         BackboneError: The name is unknown.
         WeightsError: The weights cannot be downloaded or read.
     """
-    backbone = load_backbone(name, weights, in_channels=in_channels, size=size)
+    backbone = load_backbone(
+        name,
+        weights,
+        in_channels=in_channels,
+        size=size,
+        partial=partial,
+        weights_license=weights_license,
+    )
     if resize is not None:
         preprocess = replace(backbone.info.preprocess, resize=resize)
         backbone.info = replace(backbone.info, preprocess=preprocess)

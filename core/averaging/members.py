@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -16,6 +16,7 @@ from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import OptionError, name_some
 from visiongraft.model import TransferModel, load
 from visiongraft.network import Network
+from visiongraft.options import is_integer
 from visiongraft.preparation.starting import lists_in
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.training_images import TrainingImages
@@ -26,6 +27,7 @@ from visiongraft.training.measuring.evaluation_data import (
     prepare_evaluation,
     prepare_samples,
 )
+from visiongraft.training.resuming.epochs import kept_epochs, read_epoch
 from visiongraft.training.resuming.inputs import changed_options
 
 log = logging.getLogger("visiongraft")
@@ -57,7 +59,40 @@ class Members:
             OptionError: They differ in what averaging keeps.
             ArtifactError: One cannot be loaded.
         """
-        names, models = load_models(given, task)
+        return cls._checked(*load_models(given, task))
+
+    @classmethod
+    def of_epochs(
+        cls,
+        runs: Sequence[Model],
+        epochs: Literal["all"] | Sequence[int],
+        task: type[Task] | None = None,
+    ) -> Members:
+        """Load the weights of epochs that runs kept, and check that they can be averaged.
+
+        Args:
+            runs: Run folders.
+            epochs: Numbers of epochs, from 1; ``"all"`` for those that each run kept.
+            task: The class of their task, if it is not an installed plugin's.
+
+        Raises:
+            OptionError: A run did not keep one of them, or there are fewer than two.
+            ArtifactError: One cannot be loaded.
+        """
+        names, models = [], []
+        for run in runs:
+            folder = _run_folder(run)
+            for epoch in _chosen_epochs(folder, epochs):
+                model = load(folder, task=task)
+                model.network.load_state_dict(read_epoch(folder, epoch), strict=False)
+                names.append(f"{folder} epoch {epoch + 1}")
+                models.append(model)
+        if len(models) < 2:
+            raise OptionError(f"a soup takes at least two epochs; {names[0]} is a single one")
+        return cls._checked(names, models)
+
+    @classmethod
+    def _checked(cls, names: Sequence[str], models: Sequence[TransferModel]) -> Members:
         for name, model in zip(names[1:], models[1:], strict=True):
             difference = next(_differences(models[0], model), None)
             if difference is not None:
@@ -177,6 +212,36 @@ def averaged_model(
         None if data is None else data.samples,
         training_images=members.training_images,
     )
+
+
+def _run_folder(run: Model) -> Path:
+    folder = run.run_folder if isinstance(run, TransferModel) else Path(run)
+    if folder is None:
+        raise OptionError("epochs are those of runs; pass run folders, not a model in memory")
+    return folder
+
+
+def _chosen_epochs(folder: Path, epochs: Literal["all"] | Sequence[int]) -> list[int]:
+    """Return the epochs of a run to average, from 0."""
+    kept = kept_epochs(folder)
+    if not kept:
+        raise OptionError(
+            f"{folder} kept the weights of no epoch; train with keep_epochs=N (--keep-epochs N), or leave epochs out"
+        )
+    if epochs == "all":
+        return kept
+    wanted: list[Any] = list(epochs) if isinstance(epochs, (list, tuple, range)) else [epochs]
+    if not wanted or not all(is_integer(epoch, 1) for epoch in wanted):
+        raise OptionError(
+            f"epochs={epochs!r} are neither 'all' nor numbers from 1, such as [3, 4, 5]"
+        )
+    if len(set(wanted)) != len(wanted):
+        raise OptionError(f"epochs={epochs!r} names an epoch twice")
+    missing = [epoch for epoch in wanted if epoch - 1 not in kept]
+    if missing:
+        has = ", ".join(str(epoch + 1) for epoch in kept)
+        raise OptionError(f"{folder} did not keep epoch {missing[0]}; it has {has}")
+    return [epoch - 1 for epoch in wanted]
 
 
 def _name(model: Model, position: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from visiongraft.averaging.members import Members, Model, averaged_model, headline, measured
 from visiongraft.averaging.weights import weighted_mean
@@ -14,9 +15,10 @@ from visiongraft.training.measuring.evaluation_data import EvaluationData
 
 
 def soup(
-    models: Sequence[Model],
+    models: Model | Sequence[Model],
     *,
     greedy: bool = False,
+    epochs: Literal["all"] | Sequence[int] | None = None,
     data: Any = None,
     batch_size: int = 32,
     task: type[Task] | None = None,
@@ -28,9 +30,12 @@ def soup(
     classes and preprocessing in common.
 
     Args:
-        models: Folders of runs or saved models, or models; at least two.
+        models: Folders of runs or saved models, or models; at least two. With ``epochs``, run folders, of
+            which one is enough.
         greedy: Instead of averaging all, start with the best one and add the others, from good to bad, as
             long as the headline metric does not fall.
+        epochs: Numbers of epochs, from 1, whose weights are averaged in place of each run's best; ``"all"``
+            for those that it kept, see the setting ``keep_epochs`` of ``fit``.
         data: Labeled data to measure on, with ``greedy`` to choose on, in any form that
             ``TransferModel.evaluate`` takes; the validation images of the first run if ``None`` and at hand.
         batch_size: Images per forward pass.
@@ -40,14 +45,23 @@ def soup(
         The average; its facts name the models, and the metrics if there were images to measure on.
 
     Raises:
-        OptionError: Models differ in what averaging keeps, or ``greedy`` has no images to choose on.
+        OptionError: Models differ in what averaging keeps, ``greedy`` has no images to choose on, or a run
+            did not keep an epoch.
 
     Examples:
         ``visiongraft.soup(["runs/a", "runs/b", "runs/c"], greedy=True, data="flowers/val").save("soup")``
+        ``visiongraft.soup("runs/a", epochs="all")``
     """
-    if isinstance(models, str) or len(models) < 2:
-        raise OptionError("a soup takes at least two models: soup([MODEL, MODEL, ...])")
-    members = Members.of(models, task)
+    given = [models] if isinstance(models, str | Path | TransferModel) else list(models)
+    if epochs is None:
+        if len(given) < 2:
+            raise OptionError(
+                "a soup takes at least two models: soup([MODEL, MODEL, ...]), or epochs of a run that kept some: "
+                "soup(RUN, epochs='all')"
+            )
+        members = Members.of(given, task)
+    else:
+        members = Members.of_epochs(given, epochs, task)
     measuring = members.evaluation(data)
     if not greedy:
         return _uniform(members, measuring, batch_size)

@@ -42,6 +42,13 @@ def assemble(
     partial: Annotated[
         bool, typer.Option("--partial", help="Load the tensors of the backbone that fit.")
     ] = False,
+    weights_license: Annotated[
+        str | None,
+        typer.Option(
+            help="License of the file, which the model then states.",
+            show_default="the one that a safetensors file states",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Make a model of published weights of backbone and head, without training."""
@@ -59,6 +66,7 @@ def assemble(
             size=parse_size(size) if size else None,
             resize=resize,
             partial=partial,
+            weights_license=weights_license,
         )
     model.save(out)
     of = model.facts["assembled"]["of"]

@@ -32,16 +32,25 @@ def soup(
             "--greedy", help="Add models from good to bad as long as the metric does not fall."
         ),
     ] = False,
+    epochs: Annotated[
+        str | None,
+        typer.Option(
+            help="Average epochs that runs kept, see `fit --keep-epochs`: all, or numbers such as 3,4,5.",
+            show_default="the best epoch of each run",
+        ),
+    ] = None,
     data: Data = None,
     batch_size: BatchSize = 32,
     as_json: Json = False,
 ) -> Answer:
-    """Average the weights of MODELS that were fine-tuned from the same weights."""
+    """Average the weights of MODELS that were fine-tuned from the same weights, or of epochs of runs."""
     from visiongraft.averaging.soups import soup as average
 
     refuse_existing(out)
     with shown_warnings():
-        model = average(models, greedy=greedy, data=data, batch_size=batch_size)
+        model = average(
+            models, greedy=greedy, epochs=_numbers(epochs), data=data, batch_size=batch_size
+        )
     return _saved(model, out)
 
 
@@ -75,6 +84,12 @@ def wise_ft(
     with shown_warnings():
         found = interpolate(model, start, alpha=alpha or HALF, data=data, batch_size=batch_size)
     return _saved(found, out)
+
+
+def _numbers(text: str | None) -> Any:
+    """Read numbers between commas; anything else is left to who checks it."""
+    parts = [] if text is None else [part.strip() for part in text.split(",")]
+    return [int(part) for part in parts] if parts and all(map(str.isdecimal, parts)) else text
 
 
 def _saved(model: TransferModel, out: Path) -> Answer:

@@ -61,9 +61,15 @@ def failure_of(error: Exception) -> Failure:
         )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return Failure(f"{os.fspath(error.filename)}: {error.strerror}", 2)
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return Failure("out of memory; try a smaller --batch-size, --size or --workers", 2)
     return Failure(_bug(error), 3)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Check whether memory ran out: that of Python, of a device, or what PyTorch allocates itself."""
+    named = type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+    return named or isinstance(error, MemoryError)
 
 
 def _bug(error: Exception) -> str:

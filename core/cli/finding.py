@@ -16,7 +16,6 @@ from visiongraft.saving.files import write_bytes
 # Settings of `fit` that advice is about, or that it does not compute with.
 NOT_ADVISED = (
     "backbone",
-    "partial",
     "start",
     "schedule",
     "budget",

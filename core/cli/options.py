@@ -32,6 +32,13 @@ Json = Annotated[
 Callbacks = Annotated[
     list[str] | None, typer.Option(metavar="NAME", help="Add a callback; repeatable.")
 ]
+Trackers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME",
+        help="Log to tensorboard, wandb, mlflow or trackio; repeatable.",
+    ),
+]
 TaskOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
@@ -80,6 +87,26 @@ def parse_batch_size(text: str) -> int | str:
     if text.removeprefix("-").isdecimal():
         return int(text)
     raise OptionError(f"--batch-size {text}: expected an integer or auto")
+
+
+def parse_validation(text: str) -> float | str:
+    """Parse a fraction, or ``nested``.
+
+    Raises:
+        OptionError: The text is neither.
+
+    Examples:
+        >>> parse_validation("0.3"), parse_validation("nested")
+        (0.3, 'nested')
+    """
+    if text == "nested":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise OptionError(
+            f"--validation {text}: expected a fraction, such as 0.2, or nested"
+        ) from None
 
 
 def parse_bytes(text: str) -> int:

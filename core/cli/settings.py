@@ -10,7 +10,13 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 
 import typer
 
-from visiongraft.cli.options import parse_batch_size, parse_bytes, parse_paths, parse_size
+from visiongraft.cli.options import (
+    parse_batch_size,
+    parse_bytes,
+    parse_paths,
+    parse_size,
+    parse_validation,
+)
 from visiongraft.config import FitConfig
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -110,6 +116,7 @@ REPEATED = {
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),
     "budget": (str, "TIME"),
+    "validation": (parse_validation, "FRACTION|nested"),
     "batch_size": (parse_batch_size, "N|auto"),
     "size": (parse_size, "N|HEIGHTxWIDTH"),
     "replay_budget": (parse_bytes, "SIZE"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.failures import Interrupted
-from visiongraft.cli.options import Callbacks, Json, TaskOptions, named_task_options
+from visiongraft.cli.options import Callbacks, Json, TaskOptions, Trackers, named_task_options
 from visiongraft.cli.output import Answer, print_line, table
 from visiongraft.cli.plugin_options import chosen_arguments
 from visiongraft.cli.settings import given_settings, setting_help, takes_settings
@@ -52,6 +52,7 @@ def fit(
         ),
     ] = None,
     callback: Callbacks = None,
+    tracker: Trackers = None,
     report: Annotated[
         bool,
         typer.Option("--report/--no-report", help="Write report.html into the run folder."),
@@ -83,6 +84,8 @@ def fit(
     if callback or not report:
         chosen = dict.fromkeys([*_default_callbacks(), *(callback or [])])
         given["callbacks"] = [name for name in chosen if report or name != "report"]
+    if tracker:
+        given["trackers"] = tracker
     if allow_changed_data:
         given["allow_changed_data"] = True
     folder = _new_run(source, resume) if out is None else out
@@ -120,6 +123,7 @@ def _new_run(data: Any, resume: bool) -> Path:
 def _fit(data: Any, out: Path, resume: bool, options: dict[str, Any]) -> TransferModel:
     """Train; an interruption names the command that continues."""
     from visiongraft.fitting import fit as train
+    from visiongraft.training.resuming.run_folder import STRENGTHS
 
     try:
         return train(data, out=out, resume=resume, **options)
@@ -128,7 +132,8 @@ def _fit(data: Any, out: Path, resume: bool, options: dict[str, Any]) -> Transfe
         source = [data] if isinstance(data, str) else []
         arguments = ["fit", *source, "--out", str(out), "--resume", *allowed, *chosen_arguments()]
         command = shlex.join(["visiongraft", *arguments])
-        if (out / "checkpoints" / "last.safetensors").is_file():
+        last = "checkpoints/last.safetensors"
+        if (out / last).is_file() or any(out.glob(f"{STRENGTHS}/*/{last}")):
             raise Interrupted(f"interrupted; continue with: {command}") from None
         raise Interrupted("interrupted before the first checkpoint; nothing to resume") from None
 
@@ -154,9 +159,10 @@ def _trained(model: TransferModel, out: Path) -> Answer:
         "validation": best["validation"],
         "last_epoch": history[-1]["validation"],
         "optimism": outcome.optimism,
+        **({} if outcome.nested is None else {"nested_validation": outcome.nested}),
         **{
             name: model.facts[name]
-            for name in ("evaluation", "selection", "privacy")
+            for name in ("evaluation", "selection", "privacy", "strengths")
             if name in model.facts
         },
     }
@@ -167,6 +173,12 @@ def _trained(model: TransferModel, out: Path) -> Answer:
     rows = _set_rows(best.get("evaluate_on", {}), headline)
     if rows:
         parts.append(table(["evaluation set", headline], rows))
+    if strengths := model.facts.get("strengths"):
+        rows = [
+            [name, str(f["epoch"] + 1), f"{f[headline]:.4f}", "yes" if f["satisfied"] else "no"]
+            for name, f in strengths.items()
+        ]
+        parts.append(table(["transfer loss", "epoch", headline, "satisfies select"], rows))
     if privacy := model.facts.get("privacy"):
         parts.append(
             f"privacy: epsilon {privacy['epsilon']:.3f} spent at delta {privacy['delta']:g}, noise "

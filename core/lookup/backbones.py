@@ -21,7 +21,7 @@ from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter
 from visiongraft.saving.saved_model import is_saved_model, load_saved_backbone
-from visiongraft.saving.weights import load_weights
+from visiongraft.saving.weights import check_license, load_weights
 
 
 def load_backbone(
@@ -31,6 +31,7 @@ def load_backbone(
     in_channels: int = 3,
     size: int | tuple[int, int] | None = None,
     partial: bool = False,
+    weights_license: str | None = None,
 ) -> Backbone:
     """Load a backbone by name or out of a saved model, or make one of a network.
 
@@ -43,13 +44,16 @@ def load_backbone(
         in_channels: Number of image channels; a pretrained first layer is adapted to it.
         size: Network input, one number or (height, width); the architecture's own if ``None``.
         partial: Accept a weights file that does not fit completely.
+        weights_license: License of the weights file, or of a network's own weights; ``None`` for the one that a
+            safetensors file states in its metadata, if it does.
 
     Returns:
         The backbone, in training mode.
 
     Raises:
         BackboneError: The name is unknown, or the architecture refuses the size.
-        OptionError: The size is neither a number of pixels nor a height and a width.
+        OptionError: The size is neither a number of pixels nor a height and a width, or the license is for
+            other weights than those of a file.
         WeightsError: The weights could not be downloaded, read or fitted.
 
     Examples:
@@ -66,9 +70,14 @@ def load_backbone(
                 "weights=None, but a network that is passed as backbone has weights; initialize it as needed"
             )
         backbone = as_backbone(name, in_channels=in_channels, size=pair)
+        check_license(weights_license, name)
         if weights != "pretrained":
-            load_weights(backbone, Path(weights), partial=partial)
+            load_weights(backbone, Path(weights), partial=partial, license=weights_license)
+        elif weights_license is not None:
+            provenance = {**backbone.info.provenance, "license": weights_license}
+            backbone.info = replace(backbone.info, provenance=provenance)
         return backbone
+    check_license(weights_license, weights)
     if is_saved_model(name):
         return load_saved_backbone(
             Path(name),
@@ -78,6 +87,7 @@ def load_backbone(
             in_channels=in_channels,
             size=pair,
             partial=partial,
+            weights_license=weights_license,
         )
     source, short = find_source(str(name))
     pretrained = weights == "pretrained"
@@ -85,7 +95,7 @@ def load_backbone(
     if _names_owner(str(name)):  # by this name, "distribution:prefix/name", it is found again
         backbone.info = replace(backbone.info, name=str(name))
     if weights is not None and not pretrained:
-        load_weights(backbone, Path(weights), partial=partial)
+        load_weights(backbone, Path(weights), partial=partial, license=weights_license)
     return backbone
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from visiongraft.adaptation.networks import adapter_state, apply_adapters, base_digest
-from visiongraft.backbone import Backbone, PooledHead
+from visiongraft.backbone import FROM_FILE, Backbone, PooledHead
 from visiongraft.errors import ArtifactError
 from visiongraft.lookup.backbones import find_source, load_backbone
 from visiongraft.lookup.methods import find_adapter
@@ -25,7 +25,7 @@ from visiongraft.saving.saved_model import (
     model_folder,
     network_around,
 )
-from visiongraft.saving.weights import FROM_FILE, read_weights
+from visiongraft.saving.weights import read_weights
 from visiongraft.task import Task
 
 RANDOM = "random"  # the weights of a backbone that none were loaded into

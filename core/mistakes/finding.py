@@ -86,7 +86,7 @@ def find_mistakes(data: Any, *, folds: int = 5, **settings: Any) -> Mistakes:
         raise OptionError(
             f"find_mistakes is about images; task {task.name!r} takes {task.inputs.name}"
         )
-    splits = read_splits(task, data, config.validation, config.seed)
+    splits = read_splits(task, data, config.held_out, config.seed)
     task = bound(task, splits.train)
     if labels_of(task, splits.train) is None:
         raise OptionError(

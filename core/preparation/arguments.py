@@ -242,8 +242,10 @@ def _privacy(what: Any) -> dict[str, Any] | None:
 def _refuse_with_start(given: Mapping[str, Any]) -> None:
     """Refuse settings that the model to continue with determines; a weights file knows its tensors alone."""
     defaults = fit_defaults()
-    of_model = ("backbone", "weights", "in_channels")
-    for name in of_model[1:2] if is_weights_file(given["start"]) else of_model:
+    of_model: tuple[str, ...] = ("weights",)
+    if not is_weights_file(given["start"]):
+        of_model = ("backbone", "weights", "weights_license", "in_channels")
+    for name in of_model:
         if given[name] != defaults[name]:
             raise OptionError(
                 f"start continues with the model's backbone; omit {name}={given[name]!r}, or pass "

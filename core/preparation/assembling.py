@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from visiongraft.backbone import Backbone
+from visiongraft.backbone import Backbone, license_warning
 from visiongraft.errors import OptionError, WeightsError, name_some
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.tasks import requested_task
@@ -17,10 +18,13 @@ from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.preprocess import as_size
 from visiongraft.saving.tensors import damaged, first
-from visiongraft.saving.weights import FROM_FILE, file_sha256, fit_weights, read_weights
+from visiongraft.saving.weight_origins import ASSEMBLED
+from visiongraft.saving.weights import check_license, file_provenance, fit_weights, read_weights
 from visiongraft.seeds import preserved
 from visiongraft.task import Task, create_task, required_options
 from visiongraft.task_contract.published import Published
+
+log = logging.getLogger("visiongraft")
 
 BACKBONE, HEAD = "backbone.", "head."
 COUNTER = "num_batches_tracked"  # does not affect results; older files lack it
@@ -36,6 +40,7 @@ def assemble(
     size: int | tuple[int, int] | None = None,
     resize: str | None = None,
     partial: bool = False,
+    weights_license: str | None = None,
 ) -> TransferModel:
     """Make a model of weights that others trained: of a backbone and, if the task's head has any, of the head.
 
@@ -54,6 +59,7 @@ def assemble(
         size: Network input; ``None`` for that of the published architecture, the task or the backbone.
         resize: How images are resized; ``None`` for the task's choice, otherwise the backbone's.
         partial: Accept a file of which not all tensors fit the backbone; the head must always be complete.
+        weights_license: License of the file; ``None`` for the one that a safetensors file states in its metadata.
 
     Returns:
         The model, in evaluation mode.
@@ -66,6 +72,7 @@ def assemble(
     Examples:
         ``visiongraft.assemble("detection", weights="fcos_resnet50_fpn_coco-99b0c9b7.pth").predict("a.jpg")``
     """
+    check_license(weights_license, weights)
     task = requested_task(task, task_options)
     parts = _read_parts(task, backbone, weights)
     task = parts.task
@@ -76,10 +83,17 @@ def assemble(
             ),
             task,
         )
+    if parts.file is not None:
+        origin = file_provenance(parts.file, weights_license)
+        known = {"architecture": parts.architecture} if parts.architecture else {}
+        info = network.backbone.info
+        network.backbone.info = replace(info, provenance={**origin, **known})
+    for line in license_warning(network.backbone.info.name, network.backbone.info.provenance):
+        log.warning("%s", line)
     _load_head(network, parts)
     network.eval()
     facts = {
-        "assembled": {"of": parts.origin, **({"not used": parts.unused} if parts.unused else {})}
+        ASSEMBLED: {"of": parts.origin, **({"not used": parts.unused} if parts.unused else {})}
     }
     return TransferModel(network, facts)
 
@@ -167,13 +181,6 @@ def _backbone(
         built.info = replace(built.info, preprocess=preprocess)
     if parts.file is not None:
         fit_weights(built, parts.backbone_tensors, parts.origin, partial=partial)
-        provenance = {
-            "source": FROM_FILE,
-            "weights": parts.file.name,
-            "sha256": file_sha256(parts.file),
-            **({"architecture": parts.architecture} if parts.architecture else {}),
-        }
-        built.info = replace(built.info, provenance=provenance)
     return built
 
 

@@ -26,6 +26,7 @@ from visiongraft.seeds import preserved, random_state, restore_random_state, see
 from visiongraft.task import Task
 from visiongraft.training.execution.launchers import ignored_settings
 from visiongraft.training.execution.recomputing import checkpointed_modules
+from visiongraft.training.measuring.nested import check_nested
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer.applying import Transfer
@@ -70,6 +71,7 @@ def prepare_run(
     info = run.network.backbone.info
     run.warnings += license_warning(info.name, info.provenance)
     _check_first_phase(run)
+    check_nested(config, run.validation)
     return run, found
 
 
@@ -138,6 +140,7 @@ def build_backbone(
             in_channels=config.in_channels,
             size=config.size or task.input_size,
             partial=config.partial,
+            weights_license=config.weights_license,
         )
     return BuiltBackbone(backbone, random_state())
 
@@ -180,7 +183,7 @@ def build_run(
         checkpointed_modules(backbone)  # or refused
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
     if config.transfer_loss:
-        network.transfer = _transfer(config, network, scratch)
+        network.transfer = build_transfer(config, network, scratch)
     return Run(
         config=config,
         network=network,
@@ -199,8 +202,17 @@ def build_run(
     )
 
 
-def _transfer(config: FitConfig, network: Network, scratch: Path) -> Transfer:
-    """Make the transfer losses of a run, and what they read of the source."""
+def build_transfer(config: FitConfig, network: Network, scratch: Path) -> Transfer:
+    """Make the transfer losses of a run, and what they read of the source.
+
+    Args:
+        config: The settings.
+        network: The network before training.
+        scratch: Where a model to continue with may be.
+
+    Raises:
+        VisiongraftError: A loss cannot be made, or needs a head that the backbone was not trained with.
+    """
     choices = [find_transfer_loss(choice) for choice in config.transfer_loss]
     needing = [choice.name for choice in choices if choice.kind.needs_source_head]
     if not needing:

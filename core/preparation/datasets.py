@@ -139,14 +139,14 @@ def read_run_data(
     if given.data is None:
         raise OptionError("data is missing: pass a path, a dataset, or (training, validation)")
     try:
-        splits = read_splits(task, given.data, config.validation, config.seed)
+        splits = read_splits(task, given.data, config.held_out, config.seed)
     except DataError:
         if given.start is None:
             raise
-        other = given.start.for_other_classes(given.data, config.validation, config.seed)
+        other = given.start.for_other_classes(given.data, config.held_out, config.seed)
         if other is None:
             raise
-        task, splits = other, read_splits(other, given.data, config.validation, config.seed)
+        task, splits = other, read_splits(other, given.data, config.held_out, config.seed)
     splits = _without(splits, config.leave_out or ())
     checked = check_samples(
         splits.train,

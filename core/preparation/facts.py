@@ -7,6 +7,8 @@ from typing import Any
 
 from visiongraft.preparation.datasets import RunData
 from visiongraft.preparation.starting import AFTER_TRAINING
+from visiongraft.saving.weight_origins import START
+from visiongraft.training.measuring.nested import nested_estimate
 from visiongraft.training.private.accounting import privacy_facts
 from visiongraft.training.resuming.inputs import RunInputs
 from visiongraft.training.run import Run
@@ -47,7 +49,7 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
             **{name: config[name] for name in settings},
             **({AFTER_TRAINING: determined} if determined else {}),
         },
-        **({"start": dict(run.kept_from_start)} if run.kept_from_start else {}),
+        **({START: dict(run.kept_from_start)} if run.kept_from_start else {}),
         "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
         **_evaluation_facts(run),
         **({"privacy": privacy_facts(run)} if run.config.privacy is not None else {}),
@@ -77,6 +79,9 @@ def _evaluation_facts(run: Run) -> dict[str, Any]:
     """Return the metrics of the evaluation sets, and how the epoch was selected if not by default."""
     best: dict[str, Any] = run.state.best or {}
     facts: dict[str, Any] = {}
+    nested = nested_estimate(run.history, run.network.task.better)
+    if nested is not None:
+        facts["nested validation"] = {run.network.task.headline: nested}
     if run.state.before:
         facts["evaluation"] = {
             f"{part}.{name}{when}": value

@@ -188,6 +188,7 @@ def _assembled(file: str | Path, given: Mapping[str, Any]) -> TransferModel:
         size=given["size"],
         resize=given["resize"],
         partial=given["partial"],
+        weights_license=given["weights_license"],
     )
 
 

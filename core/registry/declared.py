@@ -58,7 +58,7 @@ def refuse_undeclared_settings(settings: Mapping[str, Any]) -> None:
         for one in value if isinstance(value, (list, tuple)) else [value]:
             automatic = (setting, one) == ("schedule", "auto")
             if isinstance(one, str) and not automatic and not is_task_file(one):
-                name, _ = read_call(one, setting.replace("_", " "))
+                name, _ = read_call(one, "transfer loss" if kind == "loss" else kind)
                 _refuse(declared, kind, name, name)
     backbone = str(settings.get("backbone") or "")
     prefix, slash, short = backbone.rpartition("/")

@@ -22,6 +22,14 @@ class Report:
     @hookimpl
     def run_finished(self, run: Run) -> None:
         """Write the page; a run whose report fails is as good as any other."""
+        self._write(run)
+
+    @hookimpl
+    def strength_chosen(self, run: Run) -> None:
+        """Write the page of the training that is kept into the folder of the whole."""
+        self._write(run)
+
+    def _write(self, run: Run) -> None:
         if run.folder is None:
             return
         from visiongraft.reporting.writing import write_finished
@@ -49,10 +57,11 @@ def register_report_sections() -> list[type[ReportSection]]:
         Receipts,
         Reproduce,
     )
+    from visiongraft.reporting.sections.selection import Chosen
     from visiongraft.reporting.sections.summary import Classes, Headline
     from visiongraft.reporting.sections.training import Curves
 
     return [
-        Headline, Curves, Data, BatchImages, Classes, Mistakes, EmbeddingMap, NearDuplicates, Receipts,
+        Headline, Curves, Chosen, Data, BatchImages, Classes, Mistakes, EmbeddingMap, NearDuplicates, Receipts,
         Certificates, Environment, Reproduce,
     ]  # fmt: skip

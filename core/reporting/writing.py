@@ -184,7 +184,7 @@ def _read_samples(run: ReportedRun) -> tuple[Samples | None, Samples | None]:
         where = "they were in memory" if missing == ["None"] else f"{missing[0]} does not exist"
         run.notes.append(f"The images are not shown, because {where}.")
         return None, None
-    splits = read_splits(run.task, config.data, config.validation, config.seed)
+    splits = read_splits(run.task, config.data, config.held_out, config.seed)
     checked = check_samples(
         splits.train,
         splits.validation,

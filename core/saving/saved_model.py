@@ -187,6 +187,7 @@ def load_saved_backbone(
     in_channels: int,
     size: tuple[int, int] | None,
     partial: bool = False,
+    weights_license: str | None = None,
 ) -> Backbone:
     """Load the backbone of a saved model, to transfer it to another task.
 
@@ -198,6 +199,7 @@ def load_saved_backbone(
         in_channels: Number of image channels.
         size: Network input, or the saved model's.
         partial: Accept a weights file that does not fit completely.
+        weights_license: License of the weights file.
 
     Returns:
         The backbone, in training mode.
@@ -217,7 +219,7 @@ def load_saved_backbone(
         parent = {f"before: {k}": v for k, v in config.backbone["provenance"].items()}
         backbone.info = replace(backbone.info, provenance={**source, **parent})
     elif weights is not None:
-        load_weights(backbone, Path(weights), partial=partial)
+        load_weights(backbone, Path(weights), partial=partial, license=weights_license)
     return backbone
 
 

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
-from visiongraft.backbone import Backbone
-from visiongraft.errors import WeightsError, name_some
+from visiongraft.backbone import FROM_FILE, UNKNOWN, Backbone
+from visiongraft.errors import OptionError, WeightsError, name_some
 from visiongraft.saving.tensors import RATIO, damaged, first, most_bytes, unpacked_bytes, unusable
 
 log = logging.getLogger("visiongraft")
@@ -53,7 +54,7 @@ SAFE: list[Any] = [
     (np.float64(0).__reduce__()[0], "numpy.core.multiarray.scalar"),
 ]
 SHOWN = 5
-FROM_FILE = "file"  # the source of a backbone whose weights come from a file
+LICENSE_KEYS = ("license", "modelspec.license")  # in the metadata of safetensors files
 DEEPEST = 100  # dicts that are searched for tensors
 
 
@@ -88,13 +89,16 @@ class Fit:
         return "; ".join(f"{k} {len(v)}: {name_some(v, SHOWN)}" for k, v in kinds.items() if v)
 
 
-def load_weights(backbone: Backbone, path: Path, *, partial: bool = False) -> None:
+def load_weights(
+    backbone: Backbone, path: Path, *, partial: bool = False, license: str | None = None
+) -> None:
     """Load a weights file into a backbone and note in its provenance where they came from.
 
     Args:
         backbone: The backbone; changed in place.
         path: A ``.safetensors`` file, or a PyTorch file that holds plain tensors.
         partial: Load the tensors that fit, if not all do.
+        license: License of the weights; ``None`` for the one that the file states, if it does.
 
     Raises:
         WeightsError: The file cannot be read, does not fit, or nothing of it fits.
@@ -103,12 +107,45 @@ def load_weights(backbone: Backbone, path: Path, *, partial: bool = False) -> No
     loaded = fit_weights(backbone, tensors, f"weights file {path}", partial=partial)
     log.info("weights file %s: tensors loaded: %s", path, _by_stage(backbone, loaded))
     provenance = {
-        "source": FROM_FILE,
-        "weights": path.name,
-        "sha256": file_sha256(path),
+        **file_provenance(path, license),
         "tensors": f"{len(loaded)} of {len(_expected(backbone))} loaded",
     }
     backbone.info = replace(backbone.info, provenance=provenance)
+
+
+def file_provenance(path: Path, license: str | None = None) -> dict[str, str]:
+    """Return where weights came from that a file contains, see ``BackboneInfo.provenance``.
+
+    Args:
+        path: The file.
+        license: License of the weights; ``None`` for the one that the metadata of a safetensors file state, and
+            ``"unknown"`` without any.
+    """
+    stated = license or _stated_license(path) or UNKNOWN
+    digest = file_sha256(path)
+    return {"source": FROM_FILE, "weights": path.name, "license": stated, "sha256": digest}
+
+
+def check_license(license: object, weights: object) -> None:
+    """Refuse a license for other weights than those of a file.
+
+    Args:
+        license: What the user stated, or ``None``.
+        weights: The file, or what is not one.
+
+    Raises:
+        OptionError: It is not a text, or the weights are not those of a file.
+    """
+    if license is None:
+        return
+    if not isinstance(license, str) or not license.strip() or not license.isprintable():
+        raise OptionError(
+            f"weights_license={license!r} is not the name of a license, such as 'MIT'"
+        )
+    if weights is None or weights == "pretrained":
+        raise OptionError(
+            f"weights_license={license!r} is for a weights file; published weights state their own license"
+        )
 
 
 def fit_weights(
@@ -257,6 +294,17 @@ def file_sha256(path: Path) -> str:
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stated_license(path: Path) -> str | None:
+    """Return the license in the metadata of a safetensors file that has been read."""
+    if path.suffix != ".safetensors":
+        return None
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+    return next(
+        (metadata[key].strip() for key in LICENSE_KEYS if metadata.get(key, "").strip()), None
+    )
 
 
 def _read_file(path: Path) -> Any:

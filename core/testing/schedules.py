@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import product
@@ -29,16 +30,19 @@ class ScheduleTrial(Trial):
 
     Args:
         what: A schedule, or the name of an installed one.
+        adapters: Adapters of its runs, for a schedule that selects their parameters.
     """
 
-    def __init__(self, what: str | Schedule) -> None:
+    def __init__(self, what: str | Schedule, adapters: Sequence[str] = ()) -> None:
         super().__init__(what)
-        self.schedule = find_schedule(what)
+        self.schedule, self.adapters = find_schedule(what), list(adapters)
 
     @cached_property
     def specimen(self) -> TaskTrial:
         """A small correct task whose short runs use the schedule."""
-        return TaskTrial(Specimen(), backbone=NORMALIZED, schedule=self.schedule)
+        return TaskTrial(
+            Specimen(), backbone=NORMALIZED, schedule=self.schedule, adapters=self.adapters
+        )
 
     def plan(self, stages: tuple[str, ...], epochs: int, better: bool = True) -> list[Phase] | None:
         """Return the phases, or ``None`` if the schedule rejects its options for these stages and epochs."""
@@ -140,16 +144,17 @@ def a_killed_run_resumes(trial: ScheduleTrial) -> None:
 SCHEDULE_CHECKS: tuple[Check[Any], ...] = tuple(check)
 
 
-def check_schedule(what: str | Schedule) -> None:
+def check_schedule(what: str | Schedule, adapters: Sequence[str] = ()) -> None:
     """Check everything that visiongraft requires of a schedule.
 
     Args:
         what: The schedule, or the name of an installed one, with or without options.
+        adapters: Adapters of its runs, for a schedule that selects their parameters.
 
     Raises:
         CheckError: A check failed.
     """
-    require(ScheduleTrial.of(what), SCHEDULE_CHECKS)
+    require(ScheduleTrial(what, adapters), SCHEDULE_CHECKS)
 
 
 def _record(phase: Phase, index: int, epoch: int, better: bool) -> dict[str, Any]:

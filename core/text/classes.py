@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from visiongraft.class_file import ClassFile
-from visiongraft.errors import OptionError
-from visiongraft.lookup.text_encoders import load_text_encoder
 from visiongraft.model import TransferModel
+from visiongraft.text.origin import text_origin
 from visiongraft.text.prompts import Classes, class_texts, class_vectors
-from visiongraft.text.zero_shot import CENTERED, ENCODER, FACT, TEMPLATE_FACT, TEXTS, centered_on
+from visiongraft.text.zero_shot import TEMPLATE_FACT, centered_on
 
 
 def save_classes(
@@ -41,29 +40,12 @@ def save_classes(
         ``visiongraft.save_classes("birds.safetensors", model, ["robin", "magpie"])``, then
         ``visiongraft predict pets.onnx --classes birds.safetensors photos/``
     """
-    facts, inputs = model.facts.get(FACT), model.task.open_inputs()
-    if not isinstance(facts, dict) or not inputs:
-        raise OptionError(
-            "classes can be written for a model that zero_shot made and that has not been trained since"
-        )
-    state = model.network.head.state_dict()
-    weight, bias = (state[tensor].double().cpu().numpy() for tensor in inputs.values())
-    random = model.backbone_info.provenance.get("text: weights") == "random"
-    encoder = load_text_encoder(text or facts[ENCODER], None if random else "pretrained")
-    if encoder.info.name != facts[ENCODER]:
-        raise OptionError(
-            f"the model was made with text encoder {facts[ENCODER]!r}, not {encoder.info.name!r}"
-        )
-    own = class_vectors(encoder, facts[TEXTS])
-    center = own.mean(axis=0) if facts.get(CENTERED) else np.zeros(own.shape[1])
-    scale = float(np.linalg.norm(weight[0]))
-    if not np.allclose(scale * centered_on(center, own), weight, atol=1e-3 * scale):
-        raise OptionError(
-            f"text encoder {encoder.info.name!r} has other weights than the model was made with"
-        )
-    texts = class_texts(classes, facts[TEMPLATE_FACT] if templates is None else templates)
-    vectors = scale * centered_on(center, class_vectors(encoder, texts))
+    origin = text_origin(model, text)
+    texts = class_texts(classes, origin.facts[TEMPLATE_FACT] if templates is None else templates)
+    found = class_vectors(origin.encoder, texts)
+    vectors = origin.scale * centered_on(origin.center, found)
     # Classes without images have no penalty, and those of networks of images and text all have the same bias.
-    biases = np.full(len(vectors), bias.max())
+    biases = np.full(len(vectors), origin.biases.max())
+    inputs = model.task.open_inputs()
     values = dict(zip(inputs, (vectors.astype(np.float32), biases.astype(np.float32)), strict=True))
     ClassFile(tuple(texts), values).write(Path(path))

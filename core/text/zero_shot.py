@@ -24,6 +24,7 @@ from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.options import is_number
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.weight_origins import TEXT
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.optional import OptionalMethods
 from visiongraft.task_contract.text_head import TextHead
@@ -271,7 +272,7 @@ def _model(
     images: LabeledImages | None,
 ) -> TransferModel:
     """Put backbone and classifier together, with what is known about both."""
-    origin = {f"text: {key}": value for key, value in encoder.info.provenance.items()}
+    origin = {f"{TEXT}{key}": value for key, value in encoder.info.provenance.items()}
     backbone.info = replace(backbone.info, provenance={**backbone.info.provenance, **origin})
     for line in license_warning(backbone.info.name, backbone.info.provenance):
         log.warning("%s", line)

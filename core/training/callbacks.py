@@ -1,12 +1,13 @@
-"""Built-in callbacks of a run: progress on the terminal, curves, TensorBoard."""
+"""Built-in callbacks of a run: progress on the terminal, curves."""
 
 from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visiongraft.errors import PluginError, escape_unprintable
+from visiongraft.errors import escape_unprintable
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
 from visiongraft.system.terminal import make_console
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from visiongraft.schedules import Phase
     from visiongraft.training.freezing import Receipt
     from visiongraft.training.run import Run
+    from visiongraft.training.selection.trials import Trial
 
 log = logging.getLogger("visiongraft")
 
@@ -119,6 +121,19 @@ class ConsoleProgress:
             self.console.print(line, markup=False)
 
     @hookimpl
+    def strength_chosen(self, run: Run, trials: Sequence[Trial]) -> None:
+        """Print what each strength came to."""
+        kept, headline = run.state, run.network.task.headline
+        for trial in trials:
+            facts = trial.facts(headline)
+            mark = " *" if trial.state is kept else ""
+            unsatisfied = "" if facts["satisfied"] else ", does not satisfy select"
+            self.console.print(
+                f"{trial.name}: {headline} {facts[headline]:.4f} at epoch {facts['epoch'] + 1}{unsatisfied}{mark}",
+                markup=False,
+            )
+
+    @hookimpl
     def run_failed(self) -> None:
         """End the display."""
         self._end()
@@ -152,7 +167,8 @@ class _ConsoleLog(logging.Handler):
 class Curves:
     """Draws loss and headline metric over the epochs into ``curves.png`` of the run folder.
 
-    If ``select`` bounds metrics of evaluation sets, the trade-off is drawn into ``tradeoff.png``.
+    Metrics of streams, which need no labels, have a panel of their own. If ``select`` bounds metrics of
+    evaluation sets, the trade-off is drawn into ``tradeoff.png``.
     """
 
     name = "curves"
@@ -160,13 +176,22 @@ class Curves:
     @hookimpl
     def run_finished(self, run: Run) -> None:
         """Draw."""
+        self._draw(run, ())
+
+    @hookimpl
+    def strength_chosen(self, run: Run, trials: Sequence[Trial]) -> None:
+        """Draw the training that is kept, and the trade-off of all."""
+        self._draw(run, trials)
+
+    def _draw(self, run: Run, trials: Sequence[Trial]) -> None:
         if run.folder is None:
             return
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(8, 3.2), dpi=120, layout="constrained")
-        loss, metric = figure.subplots(1, 2)
-        headline = run.network.task.headline
+        headline, streams = run.network.task.headline, run.target_streams
+        panels = 3 if streams else 2
+        figure = Figure(figsize=(4 * panels, 3.2), dpi=120, layout="constrained")
+        loss, metric, *others = figure.subplots(1, panels)
         epochs = [record["epoch"] + 1 for record in run.history]
         loss.plot(epochs, [r["train"]["loss"] for r in run.history], marker="o", color="C0")
         loss.set(title="training loss", xlabel="epoch")
@@ -178,53 +203,30 @@ class Curves:
             metric.plot(epochs, values, marker=".", linestyle="--", label=name)
         if run.evaluation:
             metric.legend()
-        for axes in (loss, metric):
+        for axes in others:
+            _draw_streams(axes, run.history, streams)
+        for axes in (loss, metric, *others):
             axes.grid(alpha=0.3)
             axes.xaxis.get_major_locator().set_params(integer=True)
             for before, after in zip(run.history, run.history[1:], strict=False):
                 if before["phase"] != after["phase"]:
                     axes.axvline(after["epoch"] + 0.5, color="gray", linestyle=":")
         write_figure(run.folder / "curves.png", figure)
-        draw_tradeoff(run, run.folder)
+        draw_tradeoff(run, run.folder, trials)
 
 
-class TensorBoard:
-    """Writes losses and metrics as TensorBoard event files into the run folder."""
-
-    name = "tensorboard"
-
-    def __init__(self) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise PluginError(
-                'callback tensorboard: tensorboard is missing; pip install "visiongraft[tensorboard]"'
-            ) from error
-        self.make_writer = SummaryWriter
-        self.writer: Any = None
-
-    @hookimpl
-    def run_started(self, run: Run) -> None:
-        """Open the event file."""
-        if run.folder is None:
-            raise PluginError("callback tensorboard needs out=FOLDER to write to")
-        self.writer = self.make_writer(str(run.folder / "tensorboard"))
-
-    @hookimpl
-    def epoch_ended(self, record: dict[str, Any]) -> None:
-        """Write one point per value."""
-        parts = {n: record[n] for n in ("train", "validation")} | record.get("evaluate_on", {})
-        for part, values in parts.items():
-            for name, value in values.items():
-                self.writer.add_scalar(f"{part}/{name}", value, record["epoch"] + 1)
-
-    @hookimpl
-    def run_finished(self) -> None:
-        """Close the event file."""
-        self.writer.close()
+def _draw_streams(axes: Any, history: Sequence[Mapping[str, Any]], streams: Sequence[str]) -> None:
+    """Draw the metrics without labels of each stream."""
+    epochs = [record["epoch"] + 1 for record in history]
+    for stream in streams:
+        for metric in history[0]["evaluate_on"][stream]:
+            values = [record["evaluate_on"][stream].get(metric) for record in history]
+            axes.plot(epochs, values, marker=".", label=f"{stream} {metric}")
+    axes.set(title="without labels", xlabel="epoch")
+    axes.legend()
 
 
 @hookimpl
 def register_callbacks() -> list[type[Any]]:
     """Provide the built-in callbacks."""
-    return [ConsoleProgress, Curves, TensorBoard]
+    return [ConsoleProgress, Curves]

@@ -27,6 +27,7 @@ from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
 )
+from visiongraft.training.idle import idle_parts
 from visiongraft.training.measuring.epochs import LoadedOnce, Measured, Measuring
 from visiongraft.training.measuring.margins import refuse_impossible
 from visiongraft.training.optimizers import (
@@ -36,6 +37,7 @@ from visiongraft.training.optimizers import (
 from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
 from visiongraft.training.private.choosing import make_steps, privacy_of_epoch, private_phase
 from visiongraft.training.resuming.checkpoint import Checkpoint, read_best
+from visiongraft.training.resuming.epochs import remove_epoch, write_epoch
 from visiongraft.training.resuming.state import (
     restore_average,
     restore_run,
@@ -186,7 +188,7 @@ class Engine:
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
             elif index == 0:
-                self._start_head(ready.batches)
+                self.start_head(ready.batches)
             while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
@@ -204,7 +206,12 @@ class Engine:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
 
-    def _start_head(self, batches: PhaseBatches) -> None:
+    def start_head(self, batches: PhaseBatches) -> None:
+        """Let the task compute the start of a new head, before the first step of a run.
+
+        Args:
+            batches: Those of the first phase.
+        """
         network = self.run.network
         done = start_head(self.images, batches, self.accelerator.num_processes)
         if done and self.average:  # the average begins with the head that training begins with
@@ -283,6 +290,7 @@ class Engine:
             chosen = choose_alpha(run, measured)
             with self._weights_at(chosen.alpha):
                 better = self.best.note(run, chosen)
+                self._keep_epoch()
         record = {
             "epoch": state.epoch,
             "phase": state.phase,
@@ -357,6 +365,13 @@ class Engine:
             with open(self.run.folder / "metrics.jsonl", "a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
 
+    def _keep_epoch(self) -> None:
+        """Write the weights that were measured, and remove those of epochs that are no longer kept."""
+        run = self.run
+        if run.config.keep_epochs and run.folder and self.main:
+            write_epoch(run.folder, run.state.epoch, run.network.inference_state())
+            remove_epoch(run.folder, run.state.epoch - run.config.keep_epochs)
+
     def _write_checkpoint(self) -> None:
         """Write the best weights first, so that a checkpoint never names a file that is not there."""
         run = self.run
@@ -397,6 +412,9 @@ class Engine:
                 "satisfies select=%r",
                 run.config.select,
             )
+        if self.main:
+            for line in idle_parts(run.network, run.state.receipts):
+                log.warning("%s", line)
         run.network.task = run.network.task.after_training(run.state.best["results"])
         run.network.held_in_eval = ()
         run.network.eval()

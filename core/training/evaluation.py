@@ -71,13 +71,35 @@ def measure_all(
             rows = [row for row, position in enumerate(positions) if values[position] == value]
             metrics, members = groups[value]
             members += [positions[row] for row in rows]
-            own = task.collate([samples.target(positions[row]) for row in rows])
-            metrics.update({name: array[rows] for name, array in decoded.items()}, own)
+            update_rows(metrics, task, samples, decoded, positions, rows)
     found = {
         value: {**metrics.compute(), "images": len(members)}
         for value, (metrics, members) in groups.items()
     }
     return {**whole.compute(), "groups": found}
+
+
+def update_rows(
+    metrics: Metrics,
+    task: Task,
+    samples: Samples,
+    decoded: Arrays,
+    positions: Sequence[int],
+    rows: Sequence[int] | NDArray[np.int64],
+) -> None:
+    """Add some samples of a decoded batch to metrics.
+
+    Args:
+        metrics: Changed in place.
+        task: Collates targets.
+        samples: The samples that were decoded.
+        decoded: Arrays of the batch.
+        positions: Positions of its samples.
+        rows: Rows of the batch to add; nothing happens without any.
+    """
+    if len(rows):
+        targets = task.collate([samples.target(positions[row]) for row in rows])
+        metrics.update({name: array[rows] for name, array in decoded.items()}, targets)
 
 
 def attribute_values(samples: Samples, name: str) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -223,6 +223,8 @@ class TransferLoss(Holder, ABC):
         checked_with: Name of the task that the conformance kit checks the loss with; ``None`` for one of
             class ids. Set it if the loss is for one task.
         adapts_frozen: Whether ``adapt`` may change frozen buffers; an instance may set it.
+        strength_option: Name of the option, a number of at least 0, of which a run may try several values and
+            keep the best; no option needs to have this name.
 
     Example:
         ::
@@ -248,6 +250,7 @@ class TransferLoss(Holder, ABC):
     adapts_to: ClassVar[tuple[str, ...]] = ()
     checked_with: ClassVar[str | None] = None
     adapts_frozen: bool = False
+    strength_option: ClassVar[str] = "strength"
 
     def __init__(self, backbone: Backbone, source: Backbone) -> None:
         super().__init__()
@@ -276,6 +279,18 @@ class TransferLoss(Holder, ABC):
         Raises:
             OptionError: The loss does not fit the task or the network.
         """
+
+    def idle(self, network: Network) -> str:
+        """Tell why the loss can do nothing in a phase; a run without another phase is refused.
+
+        Args:
+            network: The network, prepared for the phase: ``requires_grad`` of its parameters is set, and
+                ``held_in_eval`` contains the modules that do not train.
+
+        Returns:
+            What follows "transfer loss 'name'" in the message, with a remedy; empty if it can.
+        """
+        return ""
 
     def prepare(self, steps: Iterable[TransferStep]) -> None:
         """Compute something of the whole training set once, before the first step.
@@ -323,6 +338,12 @@ class TransferChoice:
     def to_json(self) -> dict[str, Any]:
         """Return name and options, from which ``find_transfer_loss`` makes the choice again."""
         return {"name": self.name, "options": dict(self.options)}
+
+    @property
+    def strengths(self) -> Sequence[Any] | None:
+        """The values of the strength among which a run chooses; ``None`` if there is a single one."""
+        value = self.options.get(self.kind.strength_option)
+        return value if isinstance(value, (list, tuple)) else None
 
 
 def options_of(kind: type[TransferLoss]) -> list[inspect.Parameter]:

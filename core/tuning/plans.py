@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from visiongraft.errors import OptionError
 from visiongraft.schedules import History, Phase, Schedule
 from visiongraft.task import Task
+from visiongraft.training.run import Run
+from visiongraft.training.trainable import apply_phase
 
 
 def planned_phases(
@@ -49,6 +52,30 @@ def planned_phases(
             phase = phases.send(list(history))
     except StopIteration:
         return found
+
+
+def refuse_idle_losses(run: Run) -> None:
+    """Refuse transfer losses that can do nothing in any phase of the schedule.
+
+    Args:
+        run: The run before its first step; the phases freeze and unfreeze its network.
+
+    Raises:
+        OptionError: There is such a loss.
+    """
+    network = run.network
+    losses = {} if network.transfer is None else dict(network.transfer.named_losses)
+    if not losses:
+        return
+    reasons = {}
+    for phase in planned_phases(
+        run.schedule, network.backbone.stages, run.config.epochs, network.task
+    ):
+        apply_phase(network, phase)
+        reasons = {name: loss.idle(network) for name, loss in losses.items()}
+        losses = {name: losses[name] for name, reason in reasons.items() if reason}
+    for name in losses:
+        raise OptionError(f"transfer loss {name!r} {reasons[name]}")
 
 
 def expected_record(

@@ -17,7 +17,7 @@ from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
 from visiongraft.registry.callbacks import listen
 from visiongraft.schedules import Phase
 from visiongraft.system.durations import describe_duration
-from visiongraft.training.batches.sources import is_replayed, stored_rows
+from visiongraft.training.batches.sources import foreseen, stored_rows
 from visiongraft.training.engine import Engine
 from visiongraft.training.freezing import FrozenSnapshot
 from visiongraft.training.optimizers import set_learning_rate
@@ -26,6 +26,7 @@ from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.run import Run
 from visiongraft.training.selection.criteria import VALIDATION
 from visiongraft.training.transfer.preparing import prepare_losses
+from visiongraft.training.weights.head_start import MOST_IMAGES, starts_head
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rehearsal import endless_losses, rehearsal
 
@@ -171,12 +172,13 @@ class Costs:
     Attributes:
         run: A copy of the run.
         accelerator: Device, precision and processes.
-        once: Time that the run takes before its first phase, in seconds.
     """
 
     run: Run
     accelerator: Accelerator
-    once: float = 0.0
+    _preparing: float = 0.0
+    _evaluating: float = 0.0  # before training
+    _starting: float = 0.0  # the head
     _known: dict[Any, PhaseCost] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -184,7 +186,12 @@ class Costs:
         self._steps = self._engine.steps.plan()
         started = time.perf_counter()
         prepare_losses(self._engine.images)
-        self.once = time.perf_counter() - started
+        self._preparing = time.perf_counter() - started
+
+    @property
+    def once(self) -> float:
+        """Time that the run takes beside its phases, in seconds, as far as it is known."""
+        return self._preparing + self._evaluating + self._starting
 
     def phases(self, epochs: int) -> list[tuple[Phase, PhaseCost]]:
         """Return the phases of the schedule for a number of epochs, with what they take."""
@@ -211,7 +218,7 @@ class Costs:
         FrozenSnapshot.take(network)
         proving = 2 * (time.perf_counter() - started)
         started = time.perf_counter()
-        replayed = is_replayed(images, phase, folder=self.run.scratch)
+        replayed, shared = foreseen(images, phase, folder=self.run.scratch)
         probing = time.perf_counter() - started
         part = self._part(replayed)
         small = Engine(part, listen(()), self.accelerator)
@@ -220,15 +227,18 @@ class Costs:
             opening = time.perf_counter() - started
             limit = min(SECONDS, MEASURED * (self.run.config.budget or 0.0))
             step = _seconds_of_a_step(small, ready, limit)
-            evaluation = _seconds_of_an_image(small, ready, limit) * _evaluated(self.run)
+            image = _seconds_of_an_image(small, ready, limit)
             started = time.perf_counter()
         closing = time.perf_counter() - started
         filling = 0.0
-        if replayed:
+        if replayed and not shared:
             rows = sum(stored_rows(small.images, phase).values())
             filling = max(0.0, opening - probing) / rows * sum(stored_rows(images, phase).values())
+        evaluation = image * _evaluated(self.run)
         if self.run.evaluation or self.run.config.start:  # evaluated before training, too
-            self.once = max(self.once, evaluation)
+            self._evaluating = max(self._evaluating, evaluation)
+        if index == 0 and starts_head(network.task, self.run.config):
+            self._starting = image * min(MOST_IMAGES, len(self.run.training))
         return PhaseCost(
             proving + probing + filling + closing, len(self._steps) * step + evaluation
         )
@@ -242,7 +252,8 @@ class Costs:
             validation=_first(run.validation, 2 * run.config.batch_size),
             evaluation={},
         )
-        part = replace(few, state=RunState(replayed=replayed))
+        config = replace(run.config, validation=run.config.held_out)  # few images make no folds
+        part = replace(few, config=config, state=RunState(replayed=replayed))
         with suppress(VisiongraftError):  # a sampler that these images are too few for
             Engine(part, listen(()), self.accelerator).steps.plan()
             return part

@@ -67,7 +67,8 @@ def main() -> None:
         for j, image in enumerate(row):
             canvas.paste(image, (j * SIDE, i * SIDE))
     size = (canvas.width * SCALE, canvas.height * SCALE)
-    canvas.resize(size, Image.Resampling.NEAREST).save(Path(__file__).with_suffix(".png"))
+    large = canvas.resize(size, Image.Resampling.NEAREST)
+    large.quantize(256).save(Path(__file__).with_suffix(".png"), optimize=True)
 
 
 if __name__ == "__main__":

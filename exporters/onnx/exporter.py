@@ -12,7 +12,7 @@ from visiongraft.certificate import Certificate
 from visiongraft.errors import ExportError, one_line
 from visiongraft.exporter import Exporter
 from visiongraft.exporters.float_graph import float_graph
-from visiongraft.exporters.metadata import as_texts, backbone_facts, privacy_facts
+from visiongraft.exporters.metadata import as_texts, backbone_facts, privacy_facts, weight_facts
 from visiongraft.exporters.onnx.graph import EXPORTER, OPSET, check_model, trace
 from visiongraft.exporters.onnx.metadata import describe, versions
 from visiongraft.exporters.onnx.open_classes import prove_other_classes, set_defaults
@@ -178,6 +178,7 @@ def _certificate(
         precision=draft.options.precision,
         settings=settings,
         backbone=backbone_facts(draft.model),
+        weights=weight_facts(draft.model),
         privacy=privacy_facts(draft.model),
         content_sha256=content_sha256(draft.file),
         metadata_sha256=metadata_sha256(described),

@@ -14,6 +14,7 @@ from visiongraft.exporters.metadata import (
     file_versions,
     privacy_facts,
     raw_input,
+    weight_facts,
 )
 from visiongraft.exporters.options import ExporterOptions, parse_options, refuse_size
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
@@ -85,6 +86,7 @@ class Pt2Exporter(Exporter):
                 graph.task,
                 versions,
                 backbone=backbone_facts(model),
+                weights=weight_facts(model),
                 privacy=privacy_facts(model),
                 content_sha256=content_sha256(temporary),
                 metadata_sha256=metadata_sha256(_opened(temporary).metadata),

@@ -1,14 +1,17 @@
-"""The command ``tip-adapter``."""
+"""The commands ``tip-adapter`` and ``learn-prompts``: few labeled images beside a classifier of texts."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from visiongraft.cli.options import Json
 from visiongraft.cli.output import Answer, refuse_existing, shown_warnings
+
+if TYPE_CHECKING:
+    from visiongraft.model import TransferModel
 
 
 def tip_adapter(
@@ -28,17 +31,60 @@ def tip_adapter(
     as_json: Json = False,
 ) -> Answer:
     """Add labeled images to a classifier of texts, without training (Tip-Adapter)."""
+    from visiongraft.plugins.classification.tip_adapter import FACT
+
+    made = _made(model, "tip_adapter", data, out, alpha=alpha, beta=beta)
+    facts = made.facts[FACT]
+    line = f"{facts['images']} images added, alpha {facts['alpha']:g}, beta {facts['beta']:g}"
+    return Answer({"model": str(out), **facts}, [f"{line}; model saved to {out}"])
+
+
+def learn_prompts(
+    model: Annotated[
+        Path,
+        typer.Argument(metavar="MODEL", help="Run or saved model folder, as of zero-shot."),
+    ],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Labeled images of its classes.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the model to.")],
+    context: Annotated[
+        int | None,
+        typer.Option(
+            help="Number of vectors that begin at random; the words of the template if unset."
+        ),
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the images.")] = 50,
+    learning_rate: Annotated[float, typer.Option(help="Initial learning rate.")] = 0.002,
+    batch_size: Annotated[int, typer.Option(help="Images per step.")] = 32,
+    text: Annotated[
+        str | None,
+        typer.Option(help="Text encoder, if the model does not name where it is, as of a folder."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of random vectors and the order of images.")] = 0,
+    as_json: Json = False,
+) -> Answer:
+    """Learn vectors in place of the words before each class, from few labeled images (CoOp)."""
+    from visiongraft.plugins.classification.prompt_learning import FACT
+
+    made = _made(
+        model, "learn_prompts", data, out, context=context, epochs=epochs,
+        learning_rate=learning_rate, batch_size=batch_size, text=text, seed=seed,
+    )  # fmt: skip
+    facts = made.facts[FACT]
+    before, after = facts["cross-entropy before"], facts["cross-entropy after"]
+    line = f"cross-entropy of {facts['images']} images: {before:.3f} before, {after:.3f} after"
+    return Answer({"model": str(out), **facts}, [f"{line}; model saved to {out}"])
+
+
+def _made(model: Path, method: str, data: str, out: Path, **options: Any) -> TransferModel:
+    """Make a model from another and labeled images, and save it."""
     from visiongraft.errors import OptionError
     from visiongraft.model import load
-    from visiongraft.plugins.classification.tip_adapter import FACT
 
     refuse_existing(out)
     with shown_warnings():
         loaded = load(model)
-        if "tip_adapter" not in loaded.task.model_methods():
+        if method not in loaded.task.model_methods():
             raise OptionError(f"{model} is a model for task {loaded.task.name!r}, not a classifier")
-        made = loaded.tip_adapter(data, alpha=alpha, beta=beta)
+        made: TransferModel = getattr(loaded, method)(data, **options)
     made.save(out)
-    facts = made.facts[FACT]
-    line = f"{facts['images']} images added, alpha {facts['alpha']:g}, beta {facts['beta']:g}"
-    return Answer({"model": str(out), **facts}, [f"{line}; model saved to {out}"])
+    return made

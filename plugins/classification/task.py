@@ -54,6 +54,7 @@ from visiongraft.plugins.classification.prediction import (
     MultiClassified,
     predictions,
 )
+from visiongraft.plugins.classification.prompt_learning import learn_prompts
 from visiongraft.plugins.classification.tip_adapter import tip_adapter
 from visiongraft.plugins.classification.transforms import (
     AUGMENTATIONS,
@@ -362,7 +363,7 @@ class Classification(Task):
         return predictions(decoded, self.metadata())
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        return {"tip_adapter": tip_adapter}
+        return {"tip_adapter": tip_adapter, "learn_prompts": learn_prompts}
 
     def metadata(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names), "multi_label": bool(self.multi_label)}

@@ -161,18 +161,43 @@ def to_objects(
     return Objects(boxes, labels, annotation.size, crowds, tuple(cleaned.values()))
 
 
-def scaled_boxes(target: Mapping[str, Tensor], size: Tensor) -> dict[str, Tensor]:
+def shown_sizes(sizes: Tensor, network: Tensor, letterbox: bool) -> Tensor:
+    """Find which height and width of images the network's input shows, with what a letterbox adds.
+
+    Args:
+        sizes: int64 (..., 2), heights and widths of images.
+        network: int64 (2,), height and width of the network input.
+        letterbox: Whether images are filled up to its aspect ratio, see ``Preprocess.filled``.
+
+    Returns:
+        float32 (..., 2).
+
+    Examples:
+        >>> shown_sizes(torch.tensor([300, 400]), torch.tensor([224, 224]), letterbox=True)
+        tensor([400., 400.])
+    """
+    if letterbox:
+        filled = -torch.div(-sizes.flip(-1) * network, network.flip(0), rounding_mode="floor")
+        sizes = torch.maximum(sizes, filled)
+    return sizes.to(torch.float32)
+
+
+def scaled_boxes(
+    target: Mapping[str, Tensor], size: Tensor, letterbox: bool = False
+) -> dict[str, Tensor]:
     """Scale the boxes to train on to the size of the network input.
 
     Args:
         target: The result of ``Objects.tensors``.
         size: int64 (2,), height and width of the network input.
+        letterbox: See ``shown_sizes``.
 
     Returns:
         ``boxes`` float32 (n, 4) and ``labels`` int64 (n,), without crowd regions.
     """
     kept = ~target["crowd"]
-    scale = (size.to(torch.float32) / target["size"].to(torch.float32)).flip(0).repeat(2)
+    shown = shown_sizes(target["size"], size, letterbox)
+    scale = (size.to(torch.float32) / shown).flip(0).repeat(2)
     return {"boxes": target["boxes"][kept] * scale, "labels": target["labels"][kept]}
 
 

@@ -162,7 +162,7 @@ class Detection(Task):
     def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         if self.augment == "none":
             return None
-        return TrainTransform(preprocess.size, self.augment, self.flip)
+        return TrainTransform(preprocess, self.augment, self.flip)
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         return mosaic(images, targets, self.mosaic) if self.mosaic else (images, targets)

@@ -9,7 +9,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from visiongraft.plugins.detection.models.anchors import LETTERBOX
 from visiongraft.plugins.detection.objects import Objects
+from visiongraft.preprocess import Preprocess, PreprocessConfig
 
 AUGMENTATIONS = ("none", "light", "strong")
 SMALLEST = 1.0  # pixel; boxes of which less is left are dropped
@@ -26,14 +28,15 @@ class TrainTransform:
     changed only in images of 3 channels.
 
     Args:
-        size: Height and width to produce, in pixels.
+        preprocess: Height and width to produce, and whether the aspect ratio is kept.
         strength: ``"light"`` or ``"strong"``.
         flip: Mirror half of the images, left to right.
     """
 
-    def __init__(self, size: tuple[int, int], strength: str, flip: bool = True) -> None:
+    def __init__(self, preprocess: PreprocessConfig, strength: str, flip: bool = True) -> None:
         strong = strength == "strong"
-        self.size = size
+        self.size = preprocess.size
+        self.letterbox = preprocess.resize == LETTERBOX
         # Light crops only keep the center of some object. Those that keep a fraction of it enlarge
         # objects far more often than zooming out makes them smaller.
         steps: list[Any] = [
@@ -41,7 +44,8 @@ class TrainTransform:
             v2.RandomIoUCrop(trials=20)
             if strong
             else v2.RandomIoUCrop(min_scale=0.7, sampler_options=[0.0, 1.0], trials=20),
-            v2.Resize(size, antialias=True),
+            *([_FillUp(preprocess)] if self.letterbox else []),
+            v2.Resize(self.size, antialias=True),
         ]
         if flip:
             steps.append(v2.RandomHorizontalFlip())
@@ -84,9 +88,33 @@ class TrainTransform:
     def _shrunk(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Shrink large images first, since every further step takes time per pixel."""
         height, width = sample["image"].shape[-2:]
-        size = [min(height, OVERSIZE * self.size[0]), min(width, OVERSIZE * self.size[1])]
+        factors = [
+            min(1.0, OVERSIZE * self.size[0] / height),
+            min(1.0, OVERSIZE * self.size[1] / width),
+        ]
+        if self.letterbox:
+            factors = [min(factors)] * 2
+        size = [max(1, round(height * factors[0])), max(1, round(width * factors[1]))]
         if size == [height, width]:
             return sample
         sample["image"] = F.resize(sample["image"], size, antialias=True)
         sample["boxes"] = F.resize(sample["boxes"], size)
         return sample
+
+
+class _FillUp:
+    """Fill images up to the aspect ratio of the network's input, as ``Preprocess`` does.
+
+    Args:
+        preprocess: The size of the input, and the mean color.
+    """
+
+    def __init__(self, preprocess: PreprocessConfig) -> None:
+        self.preprocess = Preprocess(preprocess)
+        self.fill = [round(255 * mean) for mean in preprocess.mean]
+
+    def __call__(self, sample: dict[str, Any]) -> dict[str, Any]:
+        below, right = self.preprocess.filled(*sample["image"].shape[-2:])
+        sides = [0, 0, right, below]
+        image = F.pad(sample["image"], sides, fill=self.fill)
+        return {**sample, "image": image, "boxes": F.pad(sample["boxes"], sides)}

@@ -24,6 +24,7 @@ NOT_OF_SITES = (
     "wise_ft",
     "patience",
     "checkpoint_every",
+    "keep_epochs",
     "privacy",
 )
 

@@ -16,7 +16,7 @@ from visiongraft.lookup.backbones import load_backbone
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.generation.task import Generation
-from visiongraft.saving.weights import file_sha256, read_weights
+from visiongraft.saving.weights import file_provenance, read_weights
 
 Layer = tuple[Tensor, Tensor]  # weight (outputs, inputs) and bias (outputs,)
 
@@ -94,8 +94,7 @@ def load_adversarial(
 
 def _network(backbone: str, task: Generation, size: tuple[int, int], path: Path) -> Network:
     built: Backbone = load_backbone(backbone, weights=None, in_channels=1, size=size)
-    provenance = {"source": "file", "weights": path.name, "sha256": file_sha256(path)}
-    built.info = replace(built.info, provenance=provenance)
+    built.info = replace(built.info, provenance=file_provenance(path))
     return Network(built, task).eval()
 
 

@@ -28,8 +28,8 @@ class AdaBN(TransferLoss):
     statistics are) are those of all values together, whatever the sizes of the batches. Weights are
     not changed, training goes on with the statistics that it had, and no loss is added.
 
-    Batch norms that the schedule keeps frozen are left alone, unless ``frozen`` is set. Receipts are
-    about training, so that they hold in both cases; with ``frozen``, the statistics in the saved
+    Batch norms that a phase keeps frozen are left alone in its epochs, unless ``frozen`` is set; a run
+    that keeps all of them frozen throughout is refused. Receipts are about training, so that they hold in both cases; with ``frozen``, the statistics in the saved
     model are not those of the receipts.
 
     Args:
@@ -55,26 +55,31 @@ class AdaBN(TransferLoss):
             )
 
     def forward(self, step: TransferStep) -> dict[str, Tensor]:
-        """Return no parts; refuse a run whose first phase leaves nothing to adapt."""
-        norms = batch_norms(step.backbone, step.head)
-        if step.batch.step.number == 0 and not (
-            self.adapts_frozen or any(norm.training for norm in norms)
-        ):
-            raise OptionError(
-                "transfer loss 'adabn' has nothing to adapt: the schedule keeps all batch norms frozen; "
-                "use adabn(frozen=True), or a schedule such as full(batch_norm='train')"
-            )
+        """Return no parts."""
         return {}
+
+    def idle(self, network: Network) -> str:
+        """Tell that a phase keeps all batch norms frozen."""
+        if self._adapted(network):
+            return ""
+        return (
+            "has nothing to adapt: the schedule keeps all batch norms frozen; use adabn(frozen=True), or a "
+            "schedule such as full(batch_norm='train')"
+        )
 
     def adapt(self, network: Network, targets: Mapping[str, Iterable[Batch]]) -> None:
         """Replace the running statistics by those of the stream's images."""
-        held: Collection[nn.Module] = () if self.adapts_frozen else set(network.held_in_eval)
-        norms = [n for n in batch_norms(network.backbone, network.head) if n not in held]
-        images = (batch.images for batch in targets[STREAM])
+        norms = self._adapted(network)
+        images = (batch.images for batch in targets[STREAM]) if norms else ()
         for norm, moments in zip(norms, collect_moments(network, norms, images), strict=True):
             assert norm.running_mean is not None and norm.running_var is not None
             norm.running_mean.copy_(moments.mean)
             norm.running_var.copy_(moments.variance)
+
+    def _adapted(self, network: Network) -> list[_BatchNorm]:
+        """List the batch norms whose statistics are replaced in the present phase."""
+        held: Collection[nn.Module] = () if self.adapts_frozen else set(network.held_in_eval)
+        return [n for n in batch_norms(network.backbone, network.head) if n not in held]
 
 
 class Moments:

@@ -35,8 +35,8 @@ class BiTuning(TransferLoss):
     with several processes the queues get the keys of all of them.
 
     Deviations from the official code: queues begin with the source's embeddings of the training set
-    rather than at random, the key encoder is in evaluation mode with averaged batch norm
-    statistics, and its view of an image is the query's own.
+    rather than at random (those of classes without training images with zeros), the key encoder is
+    in evaluation mode with averaged batch norm statistics, and its view of an image is the query's own.
 
     Args:
         backbone: The backbone that will train.
@@ -89,11 +89,11 @@ class BiTuning(TransferLoss):
                 required_class_ids(step, self.name).tolist(), step.features.pooled, strict=True
             ):
                 keys[i] = [*keys.get(i, []), vector.float()][-self.queue :]
-        anything = next(iter(keys.values()))
+        blank = [torch.zeros_like(next(iter(keys.values()))[0])]  # of classes without images
         order = torch.arange(self.queue)
         filled = [
             torch.stack(own)[order % len(own)]
-            for own in (keys.get(c, anything) for c in range(classes))
+            for own in (keys.get(c, blank) for c in range(classes))
         ]
         pooled = torch.stack(filled)
         self.embedding_queue = _with_one(pooled)

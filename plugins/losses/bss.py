@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from visiongraft.backbone import Backbone
-from visiongraft.plugins.losses.checks import check_count, check_strength
+from visiongraft.errors import OptionError
+from visiongraft.plugins.losses.checks import check_count, check_strength, warn_of_small_batches
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 
@@ -40,6 +41,11 @@ class BSS(TransferLoss):
         super().__init__(backbone, source)
         check_strength(self.name, strength=strength)
         check_count(self.name, k=k)
+        if k >= backbone.info.embedding_dim:
+            raise OptionError(
+                f"k={k} of bss is not below the {backbone.info.embedding_dim} values of an embedding of "
+                f"backbone {backbone.info.name!r}"
+            )
         self.strength, self.k = strength, k
 
     def forward(self, step: TransferStep) -> dict[str, Tensor]:
@@ -48,6 +54,7 @@ class BSS(TransferLoss):
         with torch.autocast(pooled.device.type, enabled=False):  # half precision has no SVD
             squares = torch.linalg.svdvals(pooled.float()).square()  # in descending order
         if len(squares) <= self.k:
+            warn_of_small_batches(self, step, self.k + 1)
             return {"spectrum": 0.0 * pooled.sum()}
         scale = squares.detach().mean().clamp_min(torch.finfo(squares.dtype).tiny)
         return {"spectrum": self.strength * squares[-self.k :].sum() / scale}

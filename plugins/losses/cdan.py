@@ -99,6 +99,7 @@ class CDAN(TransferLoss):
             weights = certainties(chances) if self.entropy else torch.ones_like(losses)
             return (losses * weights).sum() / 2, weights.sum()
 
+        class_logits(step.task, step.outputs, USER, step.batch.targets)  # or refused
         stream = step.stream_features(STREAM), step.stream_outputs(STREAM)
         return {
             "source": part(step.features, step.outputs, source=True),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from visiongraft.backbone import Backbone
 from visiongraft.network import Network
-from visiongraft.plugins.losses.checks import check_strength
+from visiongraft.plugins.losses.checks import check_strength, warn_of_small_batches
 from visiongraft.plugins.losses.domains import STREAM, is_dense, points_of
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
@@ -56,6 +56,8 @@ class DeepCoral(TransferLoss):
             points_of(features, self.dense).float().flatten(0, 1)
             for features in (step.features, step.stream_features(STREAM))
         )
+        if min(len(own), len(other)) < 2:
+            warn_of_small_batches(self, step, 2)
         with torch.autocast(own.device.type, enabled=False):
             return {"covariance": self.strength * covariance_distance(own, other)}
 

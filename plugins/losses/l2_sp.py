@@ -25,11 +25,13 @@ class L2SP(TransferLoss):
     Args:
         backbone: The backbone that will train.
         source: The starting point.
-        alpha: Weight of the distance from the backbone's starting values.
+        alpha: Weight of the distance from the backbone's starting values; of a list of weights, a run
+            tries each and keeps the best.
         beta: Weight of the head's squared norm.
     """
 
     name: ClassVar[str] = "l2_sp"
+    strength_option: ClassVar[str] = "alpha"
 
     def __init__(
         self, backbone: Backbone, source: Backbone, *, alpha: float = 0.1, beta: float = 0.01

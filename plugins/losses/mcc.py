@@ -60,7 +60,8 @@ class MCC(TransferLoss):
 
     def forward(self, step: TransferStep) -> dict[str, Tensor]:
         """Return the part ``confusion``."""
-        logits = class_logits(step.task, step.stream_outputs(STREAM), USER)
+        outputs = step.stream_outputs(STREAM)
+        logits = class_logits(step.task, outputs, USER, step.batch.targets)
         with torch.autocast(
             logits.device.type, enabled=False
         ):  # small sums vanish in half precision

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import Tensor
 
 from visiongraft.errors import BackboneError
 from visiongraft.plugins.backbones.hf_source import CONFIG, HfSource, require_transformers
 from visiongraft.plugins.backbones.hub import check_reachable, explained, license_of
+from visiongraft.plugins.text_encoders.tower import TextTower
 from visiongraft.text_encoders import (
     Pairing,
     TextEncoder,
     TextEncoderInfo,
     TextEncoderSource,
-    Vectors,
 )
 
-AT_ONCE = 64  # texts per forward pass
 # How the tokenizers of each kind of network pad: SigLIP was trained on texts of full length.
 PADDING: dict[str, bool | str] = {"clip": True, "siglip": "max_length", "siglip2": "max_length"}
 
@@ -61,38 +61,22 @@ class HfTextSource(TextEncoderSource):
         model.eval()
         info = TextEncoderInfo(full, _width(model), provenance, _pairing(full, model))
         del model.vision_model  # it is the backbone's
-        return HfText(info, model, tokenizer)
 
-
-class HfText(TextEncoder):
-    """The text tower of a network of images and text.
-
-    Args:
-        info: Facts about the encoder.
-        model: The network.
-        tokenizer: Its tokenizer.
-    """
-
-    def __init__(self, info: TextEncoderInfo, model: Any, tokenizer: Any) -> None:
-        super().__init__(info)
-        self.model, self.tokenizer = model, tokenizer
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        config, found = self.model.config, []
-        for start in range(0, len(texts), AT_ONCE):
-            tokens = self.tokenizer(
-                list(texts[start : start + AT_ONCE]),
+        def tokenize(texts: list[str]) -> Tensor:
+            tokens = tokenizer(
+                texts,
                 padding=PADDING[config.model_type],
                 max_length=config.text_config.max_position_embeddings,
                 truncation=True,
                 return_tensors="pt",
             )
-            if config.model_type != "clip":  # SigLIP attends to the padding, too
-                tokens.pop("attention_mask", None)
-            with torch.no_grad():
-                found.append(self.model.get_text_features(**tokens).pooler_output)
-        vectors: Vectors = torch.cat(found).numpy()
-        return vectors
+            return cast("Tensor", tokens["input_ids"])
+
+        def encode(tokens: Tensor) -> Tensor:
+            # Without a mask: SigLIP attends to the padding, and CLIP to nothing after the end of a text.
+            return cast("Tensor", model.get_text_features(input_ids=tokens).pooler_output)
+
+        return TextTower(info, model, model.text_model.get_input_embeddings(), tokenize, encode)
 
 
 def _width(model: Any) -> int:

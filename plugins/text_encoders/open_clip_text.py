@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
-import torch
 from torch import nn
 
-from visiongraft.errors import BackboneError, one_line
 from visiongraft.plugins.backbones.hub import explained, is_published, shown, source_of
 from visiongraft.plugins.backbones.open_clip_source import (
     OpenClipSource,
@@ -17,15 +16,13 @@ from visiongraft.plugins.backbones.open_clip_source import (
     split_tag,
 )
 from visiongraft.plugins.text_encoders.logs import root_logger_kept
+from visiongraft.plugins.text_encoders.tower import TextTower
 from visiongraft.text_encoders import (
     Pairing,
     TextEncoder,
     TextEncoderInfo,
     TextEncoderSource,
-    Vectors,
 )
-
-AT_ONCE = 64  # texts per forward pass
 
 
 class OpenClipTextSource(TextEncoderSource):
@@ -60,35 +57,15 @@ class OpenClipTextSource(TextEncoderSource):
             provenance |= {"weights": shown(name), "license": license_of_weights(name)}
         scale, bias = model.logit_scale.detach().exp(), getattr(model, "logit_bias", None)
         pairing = Pairing(full, float(scale), float(0 if bias is None else bias.detach()))
-        encoder = OpenClipText(TextEncoderInfo(full, 0, provenance, pairing), model, tokenize)
-        dim = encoder.encode(["a"]).shape[1]
-        encoder.info = TextEncoderInfo(full, dim, provenance, pairing)
+        info = TextEncoderInfo(full, 0, provenance, pairing)
+        encoder = TextTower(info, model, _embedding(model), tokenize, model.encode_text)
+        encoder.info = replace(info, dim=encoder.encode(["a"]).shape[1])
         return encoder
 
 
-class OpenClipText(TextEncoder):
-    """The text tower of a network of images and text.
-
-    Args:
-        info: Facts about the encoder.
-        model: The network.
-        tokenize: From texts to token ids, int64 (N, context length).
-    """
-
-    def __init__(self, info: TextEncoderInfo, model: Any, tokenize: Any) -> None:
-        super().__init__(info)
-        self.model, self.tokenize = model, tokenize
-
-    def encode(self, texts: Sequence[str]) -> Vectors:
-        found = []
-        for start in range(0, len(texts), AT_ONCE):
-            tokens = self.tokenize(list(texts[start : start + AT_ONCE]))
-            with torch.no_grad():
-                try:
-                    found.append(self.model.encode_text(tokens).float())
-                except IndexError as error:  # of a folder whose tokenizer is another network's
-                    raise BackboneError(
-                        f"{self.info.name}: its tokenizer does not belong to it: {one_line(error)}"
-                    ) from error
-        vectors: Vectors = torch.cat(found).numpy()
-        return vectors
+def _embedding(model: Any) -> nn.Module:
+    """Return the part of a network that embeds token ids."""
+    text = getattr(model, "text", model)
+    if hasattr(text, "token_embedding"):
+        return cast("nn.Module", text.token_embedding)
+    return cast("nn.Module", text.transformer.get_input_embeddings())  # a network of transformers

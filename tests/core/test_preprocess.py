@@ -62,6 +62,37 @@ def test_resizing_equals_torchvisions_antialiased_resize_of_the_region(
     torch.testing.assert_close(preprocess.resize(images), expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize(("height", "width"), [(40, 80), (80, 40), (30, 90), (64, 64)])
+def test_a_letterbox_shows_the_whole_image_at_its_aspect_ratio_beside_the_mean_color(
+    height: int, width: int
+) -> None:
+    config = PreprocessConfig((32, 32), mean=(0.2, 0.4, 0.6), resize="letterbox")
+    white = torch.full((1, height, width, 3), 255, dtype=torch.uint8)
+    resized = Preprocess(config).resize(white)[0]
+    rows, columns = round(32 * min(1, height / width)), round(32 * min(1, width / height))
+    inside = resized[:, : rows - 1, : columns - 1]
+    torch.testing.assert_close(inside, torch.full_like(inside, 255.0))
+    for beside in (resized[:, rows + 1 :], resized[:, :, columns + 1 :]):
+        mean = 255 * torch.tensor(config.mean).view(3, 1, 1).expand_as(beside)
+        torch.testing.assert_close(beside, mean)
+
+
+@given(sides, sides, st.tuples(st.integers(1, 40), st.integers(1, 40)))
+def test_a_letterbox_of_any_image_has_the_requested_size_and_can_be_undone(
+    height: int, width: int, size: tuple[int, int]
+) -> None:
+    preprocess = Preprocess(PreprocessConfig(size, resize="letterbox"))
+    assert preprocess(random_images(height, width)).shape == (2, 3, *size)
+    below, right = preprocess.filled(height, width)
+    assert min(below, right) == 0  # only one side
+    assert preprocess.restore(torch.zeros(2, 1, *size), height, width).shape == (
+        2,
+        1,
+        height,
+        width,
+    )
+
+
 def test_bicubic_never_leaves_the_range_of_images() -> None:
     edge = torch.zeros(1, 16, 16, 3, dtype=torch.uint8)
     edge[:, :, 8:] = 255
@@ -102,7 +133,7 @@ def test_every_image_becomes_finite_input_of_the_requested_size(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"resize": "squeeze"}, "resize='squeeze' is not one of crop, stretch, pad"),
+        ({"resize": "squeeze"}, "resize='squeeze' is not one of crop, stretch, letterbox, pad"),
         ({"interpolation": "nearest"}, "interpolation='nearest' is not one of"),
         ({"size": (0, 8)}, "at least 1 pixel"),
         ({"size": (8, 8, 3)}, "at least 1 pixel"),

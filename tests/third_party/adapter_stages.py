@@ -65,10 +65,8 @@ def adapters_by_stages(
 ) -> Generator[Phase, list[dict[str, Any]], None]:
     """Train the head, then the adapters of the deeper stages, then all of them and the last stage."""
     yield Phase(1, ("head", "loss"), learning_rate)
-    deeper = stages[len(stages) // 2 :]
     if epochs > 1:
-        patterns = tuple(f"backbone.*{stage}*.update.*" for stage in deeper)
-        yield Phase(1, (*patterns, "head", "loss"), learning_rate)
+        yield Phase(1, stages[len(stages) // 2], learning_rate)
     if epochs > 2:
         chosen = ("update", stages[-1], "head", "loss")
         yield Phase(epochs - 2, chosen, learning_rate, rates={stages[-1]: 0.1}, shape="linear")

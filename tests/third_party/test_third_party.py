@@ -14,7 +14,7 @@ import pytest
 
 import visiongraft
 from visiongraft.registry.manager import PluginManager, using
-from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
+from visiongraft.testing import TASK_CHECKS, Check, TaskTrial, check_adapter, check_schedule
 
 HERE = Path(__file__).parent
 FILES = sorted(path for path in HERE.glob("*.py") if not path.stem.startswith("test_"))
@@ -69,8 +69,12 @@ def module_of(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_a_plugin_imports_public_names_only(path: Path) -> None:
+def test_a_plugin_uses_public_names_only(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):  # dunders such as `super().__init__` belong to Python
+            assert not node.attr.startswith("_") or node.attr.endswith("__")
+        if isinstance(node, ast.Import):
+            assert not any(alias.name.startswith("visiongraft.") for alias in node.names)
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("visiongraft"):
             assert node.module in PUBLIC
             names = {alias.name for alias in node.names}
@@ -100,6 +104,15 @@ def test_it_passes_the_kit(trials: dict[str, TaskTrial], name: str, check: Check
     manager.register(module_of(HERE / f"{name}.py"), name)
     with using(manager):
         check.run(trials[name])
+
+
+@pytest.mark.exhaustive
+def test_the_adapter_and_its_schedule_pass_the_kit() -> None:
+    manager = PluginManager()
+    manager.register(module_of(HERE / "adapter_stages.py"), "stages")
+    with using(manager):
+        check_adapter("update")
+        check_schedule("adapters_by_stages", adapters=["update"])
 
 
 def test_adapters_train_in_stages_and_are_merged(tmp_path: Path) -> None:

@@ -34,6 +34,14 @@ class Curves(ReportSection):
             if any(value is not None for value in values):
                 metrics[part] = (epochs, values)
         yield self._curve(name, metrics, f"{name} over the epochs")
+        free = {
+            f"{part} {metric}": (epochs, [r["evaluate_on"][part].get(metric) for r in history])
+            for part, found in history[0].get("evaluate_on", {}).items()
+            if part in (run.config.streams or {})
+            for metric in found
+        }
+        if free:
+            yield self._curve("without labels", free, "Metrics of streams, which need no labels")
         rates = {"peak of the phase": (epochs, [r["learning_rate"] for r in history])}
         curve = self._curve("learning rate", rates, "Learning rate of each phase", "0.00e+0")
         curve.model.y_range.start = 0

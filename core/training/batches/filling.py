@@ -122,6 +122,21 @@ def fill_stores(
     return stores
 
 
+def all_shared(images: ImageLoaders, replay: Replay, augment: bool) -> bool:
+    """Check whether other runs have left the features of all parts of a run.
+
+    Args:
+        images: The samples of the run.
+        replay: What would be stored.
+        augment: Whether training images are augmented.
+    """
+    groups = list(_groups(images, replay, augment))
+    grouped = {part for group in groups for part in group.parts}
+    return grouped >= images.parts.keys() and all(
+        _find_shared(images, replay, group) is not None for group in groups
+    )
+
+
 def _log(images: ImageLoaders, replay: Replay, rows: Mapping[str, int], filling: bool) -> None:
     log.info(
         "replay: %s %s (%s per image, %s) for %d training and %d validation rows",

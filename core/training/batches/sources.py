@@ -19,7 +19,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
 from visiongraft.schedules import Phase
 from visiongraft.system.byte_sizes import readable_size
-from visiongraft.training.batches.filling import fill_stores
+from visiongraft.training.batches.filling import all_shared, fill_stores
 from visiongraft.training.batches.loaders import TRAIN, ImageLoaders
 
 log = logging.getLogger("visiongraft")
@@ -137,16 +137,23 @@ def choose_batches(
     return phase_batches, True
 
 
-def is_replayed(images: ImageLoaders, phase: Phase, *, folder: Path) -> bool:
+def foreseen(images: ImageLoaders, phase: Phase, *, folder: Path) -> tuple[bool, bool]:
     """Decide whether a phase of a run in one process is going to use cached features.
 
     Args:
         images: The run's samples; their network is prepared for the phase.
         phase: The phase.
         folder: Where to store.
+
+    Returns:
+        Whether it is, and whether other runs have left all of them.
     """
-    _, reason = _decide(images, phase, folder, 1, None)
-    return not reason
+    plan, reason = _decide(images, phase, folder, 1, None)
+    if reason:
+        return False, False
+    augment = phase.augment and images.transform is not None
+    replay = Replay(images.network, plan, folder, images.config.replay_dtype)
+    return True, all_shared(images, replay, augment)
 
 
 def stored_rows(images: ImageLoaders, phase: Phase) -> dict[str, int]:

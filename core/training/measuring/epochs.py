@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from visiongraft.config import NESTED
 from visiongraft.data.batch import Batch
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError
 from visiongraft.training.batches.loaders import ImageLoaders
 from visiongraft.training.evaluation import decode_batches, measure, scalars
 from visiongraft.training.measuring.margins import Groups, margins_of, measure_without_groups
+from visiongraft.training.measuring.nested import Folds, measure_folds
 from visiongraft.training.measuring.target_metrics import measure_target
 from visiongraft.training.measuring.validation_loss import ValidationLoss
 from visiongraft.training.run import Run
@@ -41,6 +43,7 @@ class Measured:
         margins: How far values must be from the thresholds of the conditions, with a confidence.
         alpha: Weight of the trained weights, if they were interpolated with those of the beginning.
         loss: Loss parts on the validation images, and their sum; empty if the task has none there.
+        folds: The headline without and of each fold of the validation images, with nested validation.
     """
 
     validation: dict[str, Any]
@@ -48,11 +51,27 @@ class Measured:
     margins: Mapping[Condition, float] = field(default_factory=dict)
     alpha: float | None = None
     loss: dict[str, float] = field(default_factory=dict)
+    folds: Folds = field(default_factory=list)
 
     @property
     def metrics(self) -> Results:
         """Metrics by dataset, validation included."""
         return {VALIDATION: scalars(self.validation), **self.others}
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured on a part.
+
+    Attributes:
+        results: All results.
+        groups: Its metrics without each group of images, if it is compared with a confidence.
+        folds: The headline without and of each fold, of validation images with nested validation.
+    """
+
+    results: dict[str, Any]
+    groups: dict[str, list[float]] = field(default_factory=dict)
+    folds: Folds = field(default_factory=list)
 
 
 @dataclass
@@ -102,9 +121,9 @@ class Measuring:
         """Measure all parts, and keep the results as those before training."""
         state = self.run.state
         found = {part: self.evaluate(part, batches) for part in self._parts}
-        state.before = {part: scalars(results) for part, (results, _) in found.items()}
+        state.before = {part: scalars(each.results) for part, each in found.items()}
         state.before |= self._without_labels()
-        state.before_groups = {part: groups for part, (_, groups) in found.items() if groups}
+        state.before_groups = {part: each.groups for part, each in found.items() if each.groups}
 
     def all(self, batches: EvaluationBatches, alpha: float | None = None) -> Measured:
         """Measure all parts.
@@ -119,15 +138,16 @@ class Measuring:
             part: self.evaluate(part, batches, losses if part == VALIDATION else None)
             for part in self._parts
         }
-        groups: Groups = {part: groups for part, (_, groups) in found.items() if groups}
+        groups: Groups = {part: each.groups for part, each in found.items() if each.groups}
         before, images = run.state.before_groups, self.counts
         return Measured(
-            found[VALIDATION][0],
-            {p: scalars(results) for p, (results, _) in found.items() if p != VALIDATION}
+            found[VALIDATION].results,
+            {p: scalars(each.results) for p, each in found.items() if p != VALIDATION}
             | self._without_labels(),
             margins_of(run.selection, groups, before, images, run.config.epochs),
             alpha,
             losses.means(self.accelerator.num_processes),
+            found[VALIDATION].folds,
         )
 
     def _without_labels(self) -> dict[str, dict[str, float]]:
@@ -146,16 +166,13 @@ class Measuring:
 
     def evaluate(
         self, part: str, phase_batches: EvaluationBatches, losses: ValidationLoss | None = None
-    ) -> tuple[dict[str, Any], dict[str, list[float]]]:
+    ) -> Evaluated:
         """Evaluate a part on all processes together; each gets all results, in the same order.
 
         Args:
             part: Its name.
             phase_batches: Where its batches come from.
             losses: Adds up the loss parts of this process.
-
-        Returns:
-            Its results and, if it is compared with a confidence, its metrics without each group of images.
         """
         run, samples = self.run, self.images.parts[part]
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -168,14 +185,18 @@ class Measuring:
         )
         results: Iterable[Any] = ((d, b.targets, b.indices.tolist()) for d, b in batches)
         grouped = part in run.selection.uncertain
-        if processes > 1 or grouped:
+        nested = part == VALIDATION and run.config.validation == NESTED
+        if processes > 1 or grouped or nested:
             results = list(results)
         everyones = results if processes == 1 else gather_object(results)
-        whole = measure(run.network.task, ((d, targets) for d, targets, _ in everyones))
-        if not grouped:
-            return whole, {}
-        decoded = ((d, positions) for d, _, positions in everyones)
-        return whole, measure_without_groups(run.network.task, samples, decoded)
+        task = run.network.task
+        found = Evaluated(measure(task, ((d, targets) for d, targets, _ in everyones)))
+        decoded = [(d, positions) for d, _, positions in everyones] if grouped or nested else []
+        if grouped:
+            found = replace(found, groups=measure_without_groups(task, samples, decoded))
+        if nested:
+            found = replace(found, folds=measure_folds(task, samples, decoded))
+        return found
 
 
 def headline(run: Run, results: Mapping[str, Any]) -> float:

@@ -21,7 +21,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError
 from visiongraft.seeds import mix_seed
 from visiongraft.task import Arrays, Task
-from visiongraft.training.evaluation import scalars
+from visiongraft.training.evaluation import scalars, update_rows
 from visiongraft.training.selection.criteria import Condition, Results, Selection
 
 GROUPS = 20
@@ -65,12 +65,9 @@ def measure_without_groups(
     group_of[order] = np.arange(len(samples)) % count
     metrics = [task.build_metrics() for _ in range(count)]
     for arrays, positions in results:
-        targets = [samples.target(position) for position in positions]
         for group, each in enumerate(metrics):
-            rows = [row for row, position in enumerate(positions) if group_of[position] != group]
-            if rows:
-                kept = {name: array[rows] for name, array in arrays.items()}
-                each.update(kept, task.collate([targets[row] for row in rows]))
+            rows = np.flatnonzero(group_of[list(positions)] != group)
+            update_rows(each, task, samples, arrays, positions, rows)
     found = [scalars(each.compute()) for each in metrics]
     names = [name for name in found[0] if all(name in values for values in found)]
     return {name: [values[name] for values in found] for name in names}

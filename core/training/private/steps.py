@@ -10,9 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visiongraft.adaptation.layers import Adapted
+from visiongraft.adaptation.layers import Adapted, adapter_of
 from visiongraft.data.batch import Batch
 from visiongraft.data.loader import BatchIndices
+from visiongraft.errors import OptionError
 from visiongraft.loss_parts import read_parts
 from visiongraft.seeds import mix_seed
 from visiongraft.training.batches.sources import PhaseBatches
@@ -140,9 +141,8 @@ def _sample_hooks(network: nn.Module) -> Any:
 
     class Hooks(base):  # type: ignore[misc]
         def iterate_submodules(self, module: nn.Module) -> Iterator[nn.Module]:
-            # A layer and its adapter are one function of the images.
-            if isinstance(module, Adapted) and any(p.requires_grad for p in module.parameters()):
-                yield module
+            if isinstance(module, Adapted) and _trains_itself(module):
+                yield module  # the layer and its adapter are one function of the images
             elif any(p.requires_grad for p in module.parameters(recurse=False)):
                 yield from super().iterate_submodules(module)
             else:
@@ -166,7 +166,16 @@ def _sample_hooks(network: nn.Module) -> Any:
             activations, gradients = super().rearrange_grad_samples(**how)
             return [each.contiguous() for each in activations], gradients.contiguous()
 
-    return Hooks(network, strict=False)
+    try:
+        return Hooks(network, strict=False)
+    except NotImplementedError as error:
+        raise OptionError(f"privacy: a layer that trains is not supported ({error})") from error
+
+
+def _trains_itself(layer: nn.Module) -> bool:
+    """Check whether parameters of a layer or of its adapter train that no submodule of them owns."""
+    own = (*layer.parameters(recurse=False), *adapter_of(layer).parameters(recurse=False))
+    return any(parameter.requires_grad for parameter in own)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from visiongraft.errors import OptionError
 from visiongraft.saving.lock import locked, remove_abandoned
 from visiongraft.system.processes import is_alive
+from visiongraft.training.resuming.chosen_callbacks import FILE as CALLBACKS
 from visiongraft.training.resuming.inputs import FILE as INPUTS
 
 log = logging.getLogger("visiongraft")
@@ -20,14 +21,18 @@ log = logging.getLogger("visiongraft")
 LOG = "run.log"
 CONFIG = "config.json"
 DATA_CHECK = "data-check.json"
+DATA_CHECKS = "data-check*.json"  # with those of evaluation sets and streams
 METRICS = "metrics.jsonl"
 STARTED_FROM = "started-from"
+STRENGTHS = "strengths"  # the trainings of a run with several strengths of a transfer loss
 FIRST_FILES = (
     LOG,
     INPUTS,
     METRICS,
-    "data-check*.json",
+    DATA_CHECKS,
+    CALLBACKS,
     STARTED_FROM,
+    STRENGTHS,
 )  # what a start writes at first
 SCRATCH = "visiongraft-run-"
 _CACHED = re.compile(r"replay-\w{8}")
@@ -123,7 +128,8 @@ def _remove_leftovers(folder: Path) -> None:
         # Nothing but what `caching.store` makes: the user's own folder may have a similar name.
         if _CACHED.fullmatch(path.name) and all(p.suffix == ".npy" for p in path.glob("*")):
             shutil.rmtree(path, ignore_errors=True)
-    places = (folder, folder / "checkpoints", folder / "model")
+    roots = (folder, *folder.glob(f"{STRENGTHS}/*"))
+    places = [root / name for root in roots for name in ("", "checkpoints", "model")]
     for path in (found for place in places for found in place.glob(".*.tmp")):
         match = _TEMPORARY.fullmatch(path.name)
         if match and not is_alive(int(match[1])):  # another command may write a file here now

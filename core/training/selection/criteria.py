@@ -244,6 +244,26 @@ class Selection:
         ]
 
 
+def for_trials(text: str, trials: int) -> str:
+    """Divide the probability of error of a selection by the number of trainings that one is chosen from.
+
+    Args:
+        text: The setting ``select``.
+        trials: How many trainings there are.
+
+    Returns:
+        The setting for each of them; without a confidence it is the same.
+
+    Examples:
+        >>> for_trials("best(old.accuracy >= -0.02, confidence=0.9)", 5)
+        'best(old.accuracy >= -0.02, confidence=0.98)'
+    """
+    confidence = Selection.parse(text).confidence
+    if confidence is None:
+        return text
+    return _CONFIDENCE.sub(f"confidence={1 - (1 - confidence) / trials:.12f}".rstrip("0"), text)
+
+
 def is_preferred(epoch: tuple[int, float, float], best: tuple[int, float, float]) -> bool:
     """Compare an epoch with the best so far.
 

@@ -42,7 +42,7 @@ class BestWeights:
             past = [sign(run) * headline(run, record["validation"]) for record in state.history]
             improved = all(is_better(signed, each) for each in past)
         else:
-            improved = state.best is None or is_preferred(ranked, _rank_of(run, state.best))
+            improved = state.best is None or is_preferred(ranked, rank_of_best(run, state.best))
         state.stale = 0 if improved else state.stale + 1
         if not (improved or selection.last):
             return False
@@ -97,6 +97,8 @@ def describe_epoch(measured: Sequence[Measured], chosen: Measured) -> dict[str, 
     found: dict[str, Any] = {"validation": chosen.metrics["validation"]}
     if chosen.loss:
         found["validation_loss"] = chosen.loss
+    if chosen.folds:
+        found["folds"] = [one.folds for one in measured]
     if chosen.others:
         found["evaluate_on"] = chosen.others
     if chosen.alpha is not None:
@@ -114,6 +116,7 @@ def _details(measured: Measured) -> dict[str, Any]:
     return {**alpha, **({"margins": margins} if margins else {})}
 
 
-def _rank_of(run: Run, best: dict[str, Any]) -> tuple[int, float, float]:
+def rank_of_best(run: Run, best: dict[str, Any]) -> tuple[int, float, float]:
+    """Return what ``is_preferred`` compares, of the best epoch so far."""
     count, sum_ = best.get("missing", (0, 0.0))
     return count, sum_, sign(run) * best["value"]

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from visiongraft.training.measuring.nested import nested_estimate
+
 if TYPE_CHECKING:
     from visiongraft.task import Task
 
@@ -26,6 +28,7 @@ class Outcome:
         images: Number of validation images.
         optimism: By how much the best value may be too good; ``None`` if that is not known.
         chosen: Whether the epoch was chosen by this metric.
+        nested: What choosing the best epoch is worth on other images, by nested validation.
     """
 
     headline: str
@@ -36,6 +39,7 @@ class Outcome:
     images: int
     optimism: float | None
     chosen: bool = True
+    nested: float | None = None
 
     @classmethod
     def of(
@@ -56,7 +60,10 @@ class Outcome:
         choices = sum(len(record.get("interpolations", [record])) for record in history)
         optimism = optimism_of_best(value, images, choices) if fraction else None
         epoch = best["epoch"] + 1
-        return cls(task.headline, value, epoch, last, len(history), images, optimism, chosen)
+        nested = nested_estimate(history, task.better)
+        return cls(
+            task.headline, value, epoch, last, len(history), images, optimism, chosen, nested
+        )
 
     def __str__(self) -> str:
         """Describe both epochs in one line."""
@@ -69,11 +76,14 @@ class Outcome:
     @property
     def caution(self) -> str:
         """One line on how far the best value may flatter; empty if that is too little to matter."""
+        if self.nested is not None:
+            return f"nested validation: {self.headline} {self.nested:.4f} on images that did not choose the epoch"
         if self.optimism is None or self.optimism < WORTH_SAYING:
             return ""
         return (
             f"the best of {self.epochs} epochs on {self.images} validation images may flatter by up to "
-            f"{self.optimism:.2f}; measure {self.headline} on other images for an honest number"
+            f"{self.optimism:.2f}; measure {self.headline} on other images for an honest number, or pass "
+            "validation='nested'"
         )
 
 

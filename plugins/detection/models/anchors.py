@@ -13,8 +13,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator, DefaultBo
 from torchvision.models.detection.image_list import ImageList
 
 from visiongraft.plugins.detection.models.maps import Level
+from visiongraft.preprocess import PreprocessConfig
 
 _NAME = "anchors_"
+LETTERBOX = "letterbox"
 
 
 class Anchors(nn.Module):
@@ -23,7 +25,7 @@ class Anchors(nn.Module):
     Args:
         generator: torchvision's generator.
         levels: The feature maps.
-        size: Height and width of the network input in pixels.
+        preprocess: Height and width of the network input, and whether images are letterboxed.
     """
 
     size: Tensor
@@ -32,15 +34,23 @@ class Anchors(nn.Module):
         self,
         generator: AnchorGenerator | DefaultBoxGenerator,
         levels: Sequence[Level],
-        size: tuple[int, int],
+        preprocess: PreprocessConfig,
     ) -> None:
         super().__init__()
+        size = preprocess.size
         for i, anchors in enumerate(_generate(generator, levels, size)):
             self.register_buffer(f"{_NAME}{i}", anchors.clone(), persistent=False)
         self.register_buffer("size", torch.tensor(size), persistent=False)
+        if preprocess.resize == LETTERBOX:
+            self.register_buffer(LETTERBOX, torch.tensor(True), persistent=False)
 
     def outputs(self) -> dict[str, Tensor]:
-        """Return the anchors of each level, float32 (n, 4) in network pixels, and ``size``, int64 (2,)."""
+        """Return what a loss and ``decode`` need.
+
+        Returns:
+            The anchors of each level, float32 (n, 4) in network pixels; ``size``, int64 (2,); and
+            ``letterbox`` where images are letterboxed, see ``is_letterboxed``.
+        """
         return dict(self.named_buffers())
 
 
@@ -62,6 +72,11 @@ def _generate(
     maps = [torch.zeros(1, 1, *grid) for grid in grids]
     split: Sequence[Tensor] = generator(images, maps)[0].split(counts)
     return split
+
+
+def is_letterboxed(outputs: Mapping[str, Tensor]) -> bool:
+    """Check from a head's outputs whether images keep their aspect ratio in the network's input."""
+    return LETTERBOX in outputs
 
 
 def level_anchors(outputs: Mapping[str, Tensor]) -> list[Tensor]:

@@ -51,4 +51,4 @@ def decode_dense(
     marks = F.one_hot(torch.cat(class_ids, 1), classes).to(torch.float32)
     by_class = (marks * torch.cat(best, 1)[:, :, None]).transpose(1, 2)
     selected = select(clip(torch.cat(boxes, 1), outputs["size"]), by_class, limits)
-    return results(*selected, outputs["size"], sizes)
+    return results(*selected, outputs, sizes)

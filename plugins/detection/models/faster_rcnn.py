@@ -24,7 +24,12 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import roi_align
 
 from visiongraft.backbone import Backbone, Features
-from visiongraft.plugins.detection.models.anchors import Anchors, by_anchor, level_anchors
+from visiongraft.plugins.detection.models.anchors import (
+    Anchors,
+    by_anchor,
+    is_letterboxed,
+    level_anchors,
+)
 from visiongraft.plugins.detection.models.box_coding import BoxCoder
 from visiongraft.plugins.detection.models.losses import Terms
 from visiongraft.plugins.detection.models.matching import (
@@ -75,7 +80,7 @@ class FasterRcnnLayers(nn.Module):
         levels = self.pyramid.levels
         sizes = tuple((int(ANCHOR * level.stride),) for level in levels)
         generator = AnchorGenerator(sizes, (RATIOS,) * len(levels))
-        self.anchors = Anchors(generator, levels, backbone.info.preprocess.size)
+        self.anchors = Anchors(generator, levels, backbone.info.preprocess)
         self.rpn = RPNHead(width, len(RATIOS), conv_depth=2 if second else 1)
         self.box_head = (
             FastRCNNConvFCHead(
@@ -117,7 +122,9 @@ class FasterRcnnLayers(nn.Module):
         fixed = self.anchors.outputs()
         proposals, scores = propose(objectness.detach(), codes.detach(), fixed)
         if targets is not None:
-            objects = [scaled_boxes(target, fixed["size"]) for target in targets]
+            objects = [
+                scaled_boxes(target, fixed["size"], is_letterboxed(fixed)) for target in targets
+            ]
             anchors = self._sample_anchors(objects, torch.cat(level_anchors(fixed)))
             regions = self._sample_regions(objects, proposals, scores)
             predicted = self._predict(maps, regions["proposals"], regions["image"])
@@ -269,6 +276,6 @@ def decode_faster_rcnn(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Lim
             slots,
             limits.detections,
         ),
-        outputs["size"],
+        outputs,
         sizes,
     )

@@ -44,7 +44,7 @@ class FcosLayers(nn.Module):
         levels = self.pyramid.levels
         sizes = tuple((int(level.stride),) for level in levels)
         generator = AnchorGenerator(sizes, ((1.0,),) * len(levels))
-        self.anchors = Anchors(generator, levels, backbone.info.preprocess.size)
+        self.anchors = Anchors(generator, levels, backbone.info.preprocess)
         self.head = FCOSHead(width, 1, classes)
         # Distances end in a ReLU, which a bias of 0 leaves dead for good on some datasets.
         nn.init.constant_(self.head.regression_head.bbox_reg.bias, INITIAL_DISTANCE)

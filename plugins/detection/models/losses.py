@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import sigmoid_focal_loss
 
+from visiongraft.plugins.detection.models.anchors import is_letterboxed
 from visiongraft.plugins.detection.models.matching import IGNORED
 from visiongraft.plugins.detection.objects import scaled_boxes
 
@@ -46,7 +47,7 @@ class ImageMeanLoss(nn.Module):
         """
         terms: dict[str, list[Tensor]] = {}
         for i, target in enumerate(targets):
-            objects = scaled_boxes(target, outputs["size"])
+            objects = scaled_boxes(target, outputs["size"], is_letterboxed(outputs))
             for name, value in self.image_loss(outputs, i, objects).items():
                 terms.setdefault(name, []).append(value)
         return {name: torch.stack(values).mean() for name, values in terms.items()}

@@ -123,13 +123,13 @@ def reject_crops(backbone: Backbone) -> None:
     """Check that the network input is the whole image, so that boxes in it are well-defined.
 
     Raises:
-        OptionError: Images are not stretched to the size of the network input.
+        OptionError: Images are neither stretched nor fitted into the size of the network input.
     """
     resize = backbone.info.preprocess.resize
-    if resize != "stretch":
+    if resize not in ("stretch", "letterbox"):
         raise OptionError(
-            f"detection requires resize='stretch', not {resize!r}: its boxes refer to the whole "
-            "image"
+            f"detection requires resize='stretch' or 'letterbox', not {resize!r}: its boxes refer to the "
+            "whole image"
         )
 
 

@@ -49,7 +49,7 @@ class RetinaNetLayers(nn.Module):
         levels = self.pyramid.levels
         sizes = tuple(tuple(int(ANCHOR * g.stride * s) for s in SCALES) for g in levels)
         generator = AnchorGenerator(sizes, (RATIOS,) * len(levels))
-        self.anchors = Anchors(generator, levels, backbone.info.preprocess.size)
+        self.anchors = Anchors(generator, levels, backbone.info.preprocess)
         norm = partial(nn.GroupNorm, GROUPS)
         self.head = RetinaNetHead(width, ANCHORS, classes, norm_layer=norm)
 

@@ -6,13 +6,16 @@ length. So the same code runs in training, evaluation and in an exported graph, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from visiongraft.plugins.detection.models.anchors import is_letterboxed
 from visiongraft.plugins.detection.models.nms import nms_keep
+from visiongraft.plugins.detection.objects import shown_sizes
 from visiongraft.task import Decoded
 
 EMPTY = -1  # class id of an empty slot
@@ -98,7 +101,11 @@ def strongest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def results(
-    boxes: Tensor, scores: Tensor, labels: Tensor, network: Tensor, sizes: Tensor
+    boxes: Tensor,
+    scores: Tensor,
+    labels: Tensor,
+    outputs: Mapping[str, Tensor],
+    sizes: Tensor,
 ) -> Decoded:
     """Scale detections to the pixels of the original images.
 
@@ -106,15 +113,21 @@ def results(
         boxes: float32 (N, K, 4) in network pixels.
         scores: float32 (N, K).
         labels: int64 (N, K), class ids, -1 in empty slots.
-        network: (2,), height and width of the network input.
+        outputs: The result of ``Anchors.outputs``.
         sizes: int64 (N, 2), original heights and widths.
 
     Returns:
         ``boxes``, ``scores``, ``labels`` and ``count``, int64 (N,).
     """
-    scale = (sizes.to(torch.float32) / network.to(torch.float32)).flip(1).repeat(1, 2)
+    network, letterbox = outputs["size"], is_letterboxed(outputs)
+    shown = shown_sizes(sizes, network, letterbox)
+    scale = (shown / network.to(torch.float32)).flip(1).repeat(1, 2)
+    boxes = boxes * scale[:, None]
+    if letterbox:  # what is beside the image is no part of an object
+        limit = sizes.to(torch.float32).flip(1).repeat(1, 2)
+        boxes = torch.minimum(boxes, limit[:, None])
     return {
-        "boxes": boxes * scale[:, None],
+        "boxes": boxes,
         "scores": scores,
         "labels": labels,
         "count": (labels >= 0).sum(1),

@@ -61,7 +61,6 @@ class SsdHead(nn.Module):
     def __init__(self, backbone: Backbone, classes: int, lite: bool) -> None:
         super().__init__()
         self.maps = Maps(backbone, 16 if lite else 8)
-        size = backbone.info.preprocess.size
         # torchvision's momentum is 0.03: too slow for the few hundred steps of fine-tuning.
         norm = partial(BatchNorm, eps=0.001, momentum=0.1)
         levels = list(self.maps.levels)
@@ -78,7 +77,7 @@ class SsdHead(nn.Module):
         if lite:
             _initialize_lite(self.extra)
         generator = lite_boxes(levels) if lite else default_boxes(levels, bool(self.extra))
-        self.anchors = Anchors(generator, levels, size)
+        self.anchors = Anchors(generator, levels, backbone.info.preprocess)
         channels = [level.channels for level in levels]
         self.lite, self.per_cell = lite, generator.num_anchors_per_location()
         self.head = (
@@ -165,7 +164,7 @@ def decode_ssd(outputs: Mapping[str, Tensor], sizes: Tensor, limits: Limits) -> 
     boxes = CODER.decode(outputs["bbox_regression"].float(), anchors)
     scores = outputs["cls_logits"].float().softmax(2)[:, :, 1:].transpose(1, 2)
     selected = select(clip(boxes, outputs["size"]), scores, limits)
-    return results(*selected, outputs["size"], sizes)
+    return results(*selected, outputs, sizes)
 
 
 def lite_boxes(levels: Sequence[Level]) -> DefaultBoxGenerator:

@@ -156,6 +156,18 @@ def test_a_backbone_whose_weights_are_missing_is_left_out_with_the_reason(
         advise(backbones=["toys/toy32"])
 
 
+def test_a_part_of_a_weights_file_is_loaded_on_request(
+    advise: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    state = visiongraft.load_backbone("toys/toy", None).state_dict()
+    torch.save({n: t for n, t in state.items() if "stage2" not in n}, tmp_path / "some.pth")
+    given = {"weights": tmp_path / "some.pth", "images": 32}
+    with pytest.raises(WeightsError, match=r"partial=True \(--partial\) loads"):
+        advise(**given)
+    assert advise(**given, partial=True).ranking[0].name == "toys/toy"
+
+
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [

@@ -11,9 +11,11 @@ import pytest
 import torch
 
 import visiongraft
+from tests.core.stopping import StopAt
 from visiongraft.averaging.weights import weighted_mean
 from visiongraft.errors import OptionError
 from visiongraft.model import TransferModel
+from visiongraft.training.resuming.epochs import kept_epochs, read_epoch
 
 QUICK: dict[str, Any] = {"schedule": "full(learning_rate=0.02)", "epochs": 1}
 
@@ -171,3 +173,74 @@ def test_what_is_no_model_is_refused() -> None:
 def test_a_greedy_soup_without_images_to_choose_on_is_refused(runs: list[Path]) -> None:
     with pytest.raises(OptionError, match="a greedy soup chooses by a metric: pass data=PATH"):
         visiongraft.soup(runs, greedy=True)
+
+
+# ---- epochs of a run ----
+
+
+@pytest.fixture(scope="module")
+def keeping(fit_toy: Any, toy_data: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four epochs that kept the last three, and was killed in between."""
+    folder: Path = tmp_path_factory.mktemp("epochs") / "run"
+    settings = {"schedule": "full(learning_rate=0.02)", "epochs": 4, "keep_epochs": 3}
+    given = {**settings, "out": folder, "select": "last", "checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(toy_data(40), task="toy", callbacks=[StopAt(6)], **given)
+    fit_toy(toy_data(40), task="toy", resume=True, **given)
+    return folder
+
+
+def test_the_last_epochs_are_kept_and_the_last_is_the_model_of_the_run(keeping: Path) -> None:
+    assert kept_epochs(keeping) == [1, 2, 3]
+    last, model = read_epoch(keeping, 3), tensors(visiongraft.load(keeping))
+    assert last.keys() == model.keys()
+    assert all(torch.equal(last[name], model[name]) for name in model)
+
+
+@pytest.mark.parametrize(("epochs", "chosen"), [("all", [1, 2, 3]), ([2, 4], [1, 3])])
+def test_a_soup_of_epochs_is_the_mean_of_their_weights(
+    keeping: Path, epochs: Any, chosen: list[int]
+) -> None:
+    soup = visiongraft.soup(keeping, epochs=epochs)
+    assert soup.facts["averaging"]["models"] == [f"{keeping} epoch {e + 1}" for e in chosen]
+    states = [read_epoch(keeping, epoch) for epoch in chosen]
+    for name, tensor in tensors(soup).items():
+        if tensor.is_floating_point():
+            mean = torch.stack([state[name].double() for state in states]).mean(0)
+            assert torch.allclose(tensor.double(), mean, rtol=1e-6, atol=1e-7), name
+
+
+def test_a_greedy_soup_of_epochs_is_never_worse_than_the_best_of_them(
+    keeping: Path, toy_data: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soup = visiongraft.soup([keeping], greedy=True, epochs="all", data=toy_data(20, seed=5))
+    alone = soup.facts["averaging"]["share_right of each"]
+    assert soup.facts["metrics"]["share_right"] >= max(alone.values())
+
+
+@pytest.mark.parametrize(
+    ("epochs", "message"),
+    [
+        ([1, 2], "did not keep epoch 1; it has 2, 3, 4"),
+        ([2], "at least two epochs"),
+        ([0, 2], "are neither 'all' nor numbers from 1"),
+        ("last", "are neither 'all' nor numbers from 1"),
+        ([2, 2], "names an epoch twice"),
+        ([], "are neither 'all' nor numbers from 1"),
+    ],
+)
+def test_epochs_that_are_not_there_are_refused(keeping: Path, epochs: Any, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        visiongraft.soup(keeping, epochs=epochs)
+
+
+def test_a_run_that_kept_no_epoch_says_how_to_keep_some(runs: list[Path]) -> None:
+    with pytest.raises(
+        OptionError, match=r"kept the weights of no epoch; train with keep_epochs=N"
+    ):
+        visiongraft.soup(runs, epochs="all")
+
+
+def test_epochs_of_adapters_are_not_kept(fit_toy: Any, toy_data: Any, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="epochs of adapters are not kept"):
+        fit_toy(toy_data(20), adapters="gains", keep_epochs=2, out=tmp_path / "run")

@@ -373,6 +373,7 @@ def test_with_json_an_error_is_an_object_too(run: Run) -> None:
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/x"), 2, "/x: Permission denied"),
         (MemoryError(), 2, "out of memory; try a smaller"),
+        (RuntimeError("DefaultCPUAllocator: not enough memory"), 2, "out of memory; try"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )

@@ -223,6 +223,8 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "wise_ft": None,
         "patience": 3,
         "checkpoint_every": 2,
+        "keep_epochs": None,
+        "weights_license": None,
         "workers": 0,
         "device": "cpu",
         "seed": 5,

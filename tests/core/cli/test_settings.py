@@ -17,7 +17,7 @@ import visiongraft
 from visiongraft.cli.app import app
 from visiongraft.cli.output import Answer
 from visiongraft.cli.settings import given_settings, takes_settings
-from visiongraft.config import FitConfig, Fraction, differences, setting
+from visiongraft.config import Decay, FitConfig, differences, setting
 from visiongraft.errors import OptionError
 
 SETTINGS = {field.name: field for field in fields(FitConfig)}
@@ -42,7 +42,7 @@ CONVERTED |= {
 class Extended(FitConfig):
     """The settings and one more, defined nowhere else."""
 
-    mixing: Fraction = setting(0.25, "Fraction of images that are mixed")
+    mixing: Decay = setting(0.25, "Fraction of images that are mixed")
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_a_new_setting_is_stored_in_the_config_file(
 
 
 def test_a_new_setting_is_validated(extended: Callable[[float], Extended]) -> None:
-    with pytest.raises(OptionError, match=r"mixing=1.5 is not a fraction in \(0, 1\)"):
+    with pytest.raises(OptionError, match=r"mixing=1.5 is not a decay in \(0, 1\)"):
         extended(1.5)
 
 
@@ -102,8 +102,8 @@ def test_a_new_setting_is_compared_on_resume(extended: Callable[[float], Extende
 # ---- its two mirrors: the signature of fit and its docstring ----
 
 
-def test_fit_has_every_setting_and_five_parameters_that_are_none() -> None:
-    others = {"out", "learning_rate", "resume", "allow_changed_data", "callbacks"}
+def test_fit_has_every_setting_and_six_parameters_that_are_none() -> None:
+    others = {"out", "learning_rate", "resume", "allow_changed_data", "callbacks", "trackers"}
     assert set(FIT) == {*SETTINGS, *others}
 
 
@@ -134,7 +134,9 @@ def test_every_parameter_of_fit_is_documented(name: str) -> None:
 def test_every_parameter_of_fit_is_described_on_the_command_line(name: str) -> None:
     (command,) = (c for c in typer.main.get_group(app).commands.values() if c.name == "fit")
     (parameter,) = (
-        p for p in command.params if p.name == {"callbacks": "callback"}.get(name, name)
+        p
+        for p in command.params
+        if p.name == {"callbacks": "callback", "trackers": "tracker"}.get(name, name)
     )
     assert parameter.help.endswith(".")
     if name in SETTINGS and NoneType in get_args(get_type_hints(FitConfig)[name]):

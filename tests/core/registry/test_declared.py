@@ -83,9 +83,15 @@ def test_nothing_is_refused_where_the_user_chose_plugins(
     refuse_undeclared("task", "boxs")
 
 
-def test_options_that_cannot_be_read_are_refused_too(found: list[SimpleNamespace]) -> None:
-    with pytest.raises(OptionError, match="'lp_ft\\(' is neither"):
-        refuse_undeclared_settings({"schedule": "lp_ft("})
+@pytest.mark.parametrize(
+    ("setting", "kind"),
+    [("schedule", "schedule"), ("transfer_loss", "transfer loss"), ("adapters", "adapter")],
+)
+def test_options_that_cannot_be_read_are_refused_too(
+    found: list[SimpleNamespace], setting: str, kind: str
+) -> None:
+    with pytest.raises(OptionError, match=f"^{kind} 'some\\(' is neither"):
+        refuse_undeclared_settings({setting: "some("})
 
 
 def test_nothing_is_refused_once_plugins_are_imported(found: list[SimpleNamespace]) -> None:

@@ -287,6 +287,7 @@ def test_partial_loads_what_fits_and_leaves_the_rest(tmp_path: Path) -> None:
     assert backbone.info.provenance == {
         "source": "file",
         "weights": "tiny.pth",
+        "license": "unknown",
         "sha256": file_sha256(path),
         "tensors": "7 of 8 loaded",
     }

@@ -324,6 +324,7 @@ def test_a_run_folder_contains_what_is_documented(fit_toy, toy_data, tmp_path):
     assert {
         *("config.json", "metrics.jsonl", "receipts.json", "checkpoints", "model"),
         *("curves.png", "run.log", "data-check.json", "inputs.json", "tensorboard"),
+        *("callbacks.json", "trackers.json"),
     } == names
     receipts = json.loads((tmp_path / "run" / "receipts.json").read_text())
     assert all(len(value) == 64 for value in receipts[0]["frozen"].values())

@@ -154,6 +154,55 @@ def test_cached_epochs_are_not_taken_for_full_ones(
     assert cached.start > full.start + 0.4
 
 
+def test_features_that_an_earlier_run_left_take_no_time_to_fill(
+    fit_toy: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain, filled = time_budget.stored_rows, []
+    monkeypatch.setattr(
+        time_budget, "stored_rows", lambda *given: filled.append(given) or plain(*given)
+    )
+    settings = {"schedule": "linear_probe(learning_rate=0.01)", "epochs": None, "budget": 60}
+    monkeypatch.setattr(time_budget, "MOST_EPOCHS", 2)
+    fit_toy(toy_data(30), **settings)
+    assert filled
+    filled.clear()
+    fit_toy(toy_data(30), **settings)
+    assert not filled
+
+
+def test_the_start_of_the_head_is_counted(
+    fit_toy: Any, toy_data: Any, Toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Starting(Toy):  # type: ignore[misc]
+        starts_head = True
+
+        def start_head(self, head: Any, samples: Any) -> None: ...
+
+    seen: list[float] = []
+    plain = time_budget.choose_epochs
+
+    def choose(budget: float, costs: Any, started: float) -> BudgetPlan:
+        plan = plain(budget, costs, started)
+        seen.append(costs.once)
+        return plan
+
+    monkeypatch.setattr(time_budget, "choose_epochs", choose)
+    monkeypatch.setattr(time_budget, "_seconds_of_an_image", lambda *_: 0.5)
+    monkeypatch.setattr(visiongraft.fitting.Engine, "train", stop)
+    for task in (Starting(), Toy()):
+        with pytest.raises(Stopped):
+            fit_toy(
+                toy_data(30),
+                task=task,
+                weights="pretrained",
+                epochs=None,
+                budget=600,
+                schedule="full",
+            )
+    started, random = seen
+    assert started - random == pytest.approx(0.5 * 24, abs=0.5)  # a pass over the training images
+
+
 class Stopped(Exception):
     pass
 

@@ -106,6 +106,19 @@ def test_receipts_cover_the_base(run: Path, base: Path) -> None:
     assert {n for n in receipt["frozen"] if n.startswith("backbone.")} == names
 
 
+def test_what_no_phase_gives_an_effect_is_warned_of(
+    fit: Callable[..., TransferModel], caplog: pytest.LogCaptureFixture
+) -> None:
+    both = {"adapters": ["lora(rank=2)"], "transfer_loss": ["delta", "l2_sp"]}
+    fit(schedule="linear_probe", **both)
+    assert "adapter 'lora' changed nothing" in caplog.text
+    assert "transfer loss 'delta' acts on features, and changed nothing" in caplog.text
+    assert "l2_sp' acts" not in caplog.text  # it acts on the head, too
+    caplog.clear()
+    fit(**both)
+    assert "changed nothing" not in caplog.text
+
+
 # ---- saved models ----
 
 

@@ -13,10 +13,13 @@ from torchvision import tv_tensors
 
 from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.transforms import TrainTransform
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.seeds import seeded
 
 COLORS = {0: (255, 0, 0), 1: (0, 255, 0), 2: (0, 0, 255)}
 SIZE = (96, 128)
+PREPROCESS = PreprocessConfig(SIZE, resize="stretch")
+LETTERBOX = PreprocessConfig((96, 96), resize="letterbox")
 
 
 def scene(seed: int, scale: int = 1) -> tuple[Any, Objects]:
@@ -51,8 +54,9 @@ def fraction_of_color(image: torch.Tensor, box: Any, label: int) -> float:
 
 @pytest.mark.parametrize("strength", ["light", "strong"])
 @pytest.mark.parametrize("scale", [1, 3])
-def test_boxes_stay_on_their_objects(strength: str, scale: int) -> None:
-    transform = TrainTransform(SIZE, strength)
+@pytest.mark.parametrize("config", [PREPROCESS, LETTERBOX], ids=["stretch", "letterbox"])
+def test_boxes_stay_on_their_objects(config: PreprocessConfig, strength: str, scale: int) -> None:
+    transform = TrainTransform(config, strength)
     # Strong color changes swap channels; the geometry alone must keep the colors.
     transform._colors = lambda image: image  # type: ignore[assignment]
     seen, changed = 0, 0
@@ -60,9 +64,10 @@ def test_boxes_stay_on_their_objects(strength: str, scale: int) -> None:
         image, target = scene(seed, scale)
         with seeded(seed):
             moved, found = transform(image, target)
-        assert moved.shape == (3, *SIZE) and moved.dtype == torch.uint8 and found.size == SIZE
+        assert moved.shape == (3, *config.size) and moved.dtype == torch.uint8
+        assert found.size == config.size
         for box, label in zip(found.boxes, found.labels, strict=True):
-            assert 0 <= box[0] < box[2] <= SIZE[1] and 0 <= box[1] < box[3] <= SIZE[0]
+            assert 0 <= box[0] < box[2] <= config.size[1] and 0 <= box[1] < box[3] <= config.size[0]
             assert fraction_of_color(moved, box, label) > 0.93
             seen += 1
         squeezed = target.boxes[0][0] * SIZE[1] / target.size[1]
@@ -80,7 +85,7 @@ def test_a_box_that_is_not_transformed_would_be_detected() -> None:
 def test_colors_change_but_only_where_they_are_defined() -> None:
     image, target = scene(1)
     for strength in ("light", "strong"):
-        transform = TrainTransform(SIZE, strength)
+        transform = TrainTransform(PREPROCESS, strength)
         means = []
         for seed in range(6):
             with seeded(seed):
@@ -91,20 +96,20 @@ def test_colors_change_but_only_where_they_are_defined() -> None:
 
 
 def test_flipping_can_be_disabled() -> None:
-    transform = TrainTransform(SIZE, "light", flip=False)
+    transform = TrainTransform(PREPROCESS, "light", flip=False)
     from torchvision.transforms import v2
 
     names = [type(step) for step in transform._geometry.transforms]
     assert v2.RandomHorizontalFlip not in names
     assert v2.RandomHorizontalFlip in [
-        type(step) for step in TrainTransform(SIZE, "light")._geometry.transforms
+        type(step) for step in TrainTransform(PREPROCESS, "light")._geometry.transforms
     ]
 
 
 def test_a_crop_never_loses_its_last_object() -> None:
     left = Objects(((0.0, 0.0, 100.0, 240.0),), (0,), (240, 320), (False,), (1.0,))
     image, _ = scene(0)
-    transform = TrainTransform(SIZE, "light")
+    transform = TrainTransform(PREPROCESS, "light")
     for seed in range(60):
         with seeded(seed):
             assert transform(image, left)[1].labels == (0,)
@@ -118,16 +123,30 @@ def test_images_without_objects_and_crowds_are_accepted() -> None:
         for strength in ("light", "strong"):
             for seed in range(5):
                 with seeded(seed):
-                    moved, found = TrainTransform(SIZE, strength)(image, target)
+                    moved, found = TrainTransform(PREPROCESS, strength)(image, target)
                 assert moved.shape == (3, *SIZE)
                 assert found == Objects((), (), SIZE, (), ())
 
 
 def test_the_transform_is_seeded_and_can_be_pickled() -> None:
-    transform = pickle.loads(pickle.dumps(TrainTransform(SIZE, "strong")))
+    transform = pickle.loads(pickle.dumps(TrainTransform(PREPROCESS, "strong")))
     image, target = scene(2)
     results = []
     for _ in range(2):
         with seeded(5):
             results.append(transform(image, target))
     assert torch.equal(results[0][0], results[1][0]) and results[0][1] == results[1][1]
+
+
+def test_a_letterbox_keeps_the_aspect_ratio_of_objects() -> None:
+    """Without augmentation at random, a square stays a square, also in an image that is shrunk first."""
+    for scale in (1, 4):
+        pixels = torch.zeros(3, 120 * scale, 240 * scale, dtype=torch.uint8)
+        box = tuple(20.0 * scale * side for side in (1, 1, 3, 3))
+        size = (120 * scale, 240 * scale)
+        target = Objects((box,), (0,), size, (False,), (1.0,))  # type: ignore[arg-type]
+        transform = TrainTransform(LETTERBOX, "light", flip=False)
+        steps = transform._geometry.transforms
+        steps[:2] = []  # zooming and cropping
+        _, found = transform(tv_tensors.Image(pixels), target)
+        assert found.boxes[0] == pytest.approx((8, 8, 24, 24), abs=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict
 from pathlib import Path
 from types import SimpleNamespace
@@ -139,3 +140,31 @@ def test_nothing_to_adapt_is_refused_in_one_line_and_leaves_nothing_behind(
             items(16), transfer_loss="adabn", streams=streams, out=tmp_path / "run", **settings
         )
     assert "\n" not in str(caught.value) and not list(tmp_path.iterdir())
+
+
+def test_phases_that_train_batch_norms_are_adapted_whatever_the_first_phase_keeps_frozen(
+    tmp_path: Path,
+) -> None:
+    target = [image for image, _ in items(10, shift=50)]
+    settings = {**SETTINGS, "epochs": 2, "schedule": "lp_ft(batch_norm='train')", "select": "last"}
+    states, measured = {}, {}
+    for name, loss in (("plain", None), ("adapted", "adabn")):
+        model = visiongraft.fit(
+            items(24),
+            transfer_loss=loss,
+            streams={"unlabelled": target} if loss else None,
+            out=tmp_path / name,
+            **settings,
+        )
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        measured[name] = [json.loads(line)["validation_loss"]["loss"] for line in lines]
+        states[name], _ = read_tensors(tmp_path / name / "checkpoints" / "last.safetensors")
+    assert all(torch.equal(t, states["adapted"][name]) for name, t in states["plain"].items())
+    assert measured["plain"][0] == measured["adapted"][0]  # the head alone trained
+    assert measured["plain"][1] != measured["adapted"][1]
+    norm, seen = batch_norms(model.network.backbone)[0], []
+    norm.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    model.predict(target)
+    values = torch.cat(seen).movedim(1, 0).flatten(1)
+    assert norm.running_mean is not None
+    assert torch.allclose(norm.running_mean, values.mean(1), atol=1e-4)

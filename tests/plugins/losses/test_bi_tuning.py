@@ -51,6 +51,13 @@ def test_queues_begin_with_the_last_training_images_of_each_class(at: Any) -> No
             assert at.loss.embedding_queue[c, k].numpy() == pytest.approx(key, abs=1e-5)
 
 
+def test_a_class_without_training_images_has_keys_of_no_image(bench: Callable[..., Any]) -> None:
+    made = bench("bi_tuning(queue=2, projection=4)")
+    made.prepare(made.batch((0, 2, 2, 0)))
+    blank = made.loss.embedding_queue[1]
+    assert blank.tolist() == [[0.0] * (blank.shape[1] - 1) + [1.0]] * 2
+
+
 def test_both_parts_are_divergences_from_even_weights_of_the_positives(at: Any) -> None:
     at.move()
     batch = at.batch((1, 0, 2), seed=3)

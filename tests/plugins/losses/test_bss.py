@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from visiongraft.backbone import Features
+from visiongraft.data.batch import Batch, StepInfo
 from visiongraft.errors import OptionError
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.losses.bss import BSS
@@ -18,7 +20,8 @@ from visiongraft.training.transfer_losses import TransferStep
 
 def spectrum(pooled: torch.Tensor, k: int = 1) -> torch.Tensor:
     backbone = load_backbone("simple_cnn", weights=None, size=8)
-    step: Any = TransferStep(backbone, backbone, backbone, None, None)  # type: ignore[arg-type]
+    batch = Batch(pooled, None, torch.zeros(len(pooled), 2), torch.arange(len(pooled)))
+    step: Any = TransferStep(backbone, backbone, backbone, batch, None)  # type: ignore[arg-type]
     step.seen = pooled, Features((), pooled)
     return BSS(backbone, backbone, strength=2.0, k=k)(step)["spectrum"]
 
@@ -55,6 +58,22 @@ def test_batches_with_too_few_samples_are_left_alone() -> None:
     loss = spectrum(pooled, k=2)
     loss.backward()
     assert float(loss.detach()) == 0 and not pooled.grad.any()  # type: ignore[union-attr]
+
+
+def test_batches_that_are_too_small_are_warned_of_in_the_first_step(
+    bench: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    at = bench("bss(k=4)")
+    at.parts(at.batch(range(3)))
+    assert "'bss' has no effect in batches of 3; it needs 5 images or more" in caplog.text
+    caplog.clear()
+    at.parts(replace(at.batch(range(3)), step=StepInfo(number=1)))
+    assert not caplog.text
+
+
+def test_more_values_than_an_embedding_has_are_refused(bench: Callable[..., Any]) -> None:
+    with pytest.raises(OptionError, match="k=128 of bss is not below the 128 values"):
+        bench("bss(k=128)")
 
 
 def test_a_batch_without_rank_is_finite() -> None:

@@ -46,6 +46,15 @@ def test_a_single_image_has_no_covariance() -> None:
     assert own.grad is not None and not own.grad.any()
 
 
+def test_single_images_are_warned_of_in_the_first_step(
+    bench: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    at = bench("coral")
+    batch = at.joined(at.batch([0]), torch.randn(3, 3, 8, 8))
+    at.parts(batch)
+    assert "'coral' has no effect in batches of 1; it needs 2 images or more" in caplog.text
+
+
 def test_equal_images_leave_the_gradient_finite() -> None:
     own = torch.ones(4, 3, requires_grad=True)
     covariance_distance(own, torch.ones(4, 3)).backward()

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from tests.plugins.losses.conftest import CLASSES
 from visiongraft.errors import OptionError
+from visiongraft.plugins.classification.loss import BinaryCrossEntropy
+from visiongraft.plugins.classification.task import Classification
+from visiongraft.task import Task
 from visiongraft.training.measuring.label_free import class_confusion, joint_classes
 
 
@@ -63,3 +67,28 @@ def test_a_task_whose_classes_do_not_exclude_each_other_is_refused(
 ) -> None:
     with pytest.raises(OptionError, match="exclude each other, which task 'classification' has"):
         bench(loss, multi_label=True)
+
+
+class SeveralLabels(Classification):
+    """A third party's task that has several labels and leaves it to the default what its logits are."""
+
+    class_logits = Task.class_logits  # type: ignore[assignment]
+
+    def build_loss(self) -> torch.nn.Module:
+        return BinaryCrossEntropy(0.0, ())
+
+
+@pytest.mark.parametrize("loss", ["mcc", "cdan"])
+def test_labels_that_do_not_exclude_each_other_are_refused_though_the_task_does_not_say_so(
+    bench: Callable[..., Any], loss: str
+) -> None:
+    made = bench(loss)
+    made.network.task = SeveralLabels(class_names=CLASSES)
+    made.network.loss = made.network.task.build_loss()
+    images = torch.randn(4, 3, 8, 8)
+    one = torch.eye(3)[[0, 1, 2, 0]]
+    made.parts(made.joined(made.batch(targets=one), images))  # one label each, as numbers
+    several = torch.tensor([[1.0, 1, 0]] * 4)
+    with pytest.raises(OptionError, match="its class_logits has to return None") as caught:
+        made.parts(made.joined(made.batch(targets=several), images))
+    assert "\n" not in str(caught.value)

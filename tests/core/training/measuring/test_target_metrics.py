@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from visiongraft.errors import DataError, OptionError
@@ -28,6 +30,12 @@ class Labeled:
 class Forbidden:
     def __getattribute__(self, name: str) -> Any:
         raise AssertionError(f"the label was used: {name}")
+
+
+@pytest.fixture(autouse=True)
+def splits_alike(Toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let validation images have the loss that training images have."""
+    monkeypatch.setattr(Toy, "splits_alike", True)
 
 
 @pytest.fixture
@@ -75,6 +83,15 @@ def test_a_task_without_class_logits_has_the_weighted_risk_alone(
     assert "\n" not in str(caught.value)
 
 
+def test_a_task_whose_validation_images_have_no_training_loss_has_no_weighted_risk(
+    fit_toy: Any, toy_data: Any, Toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toy, "splits_alike", False)
+    settings = {"streams": {"unlabelled": Labeled(toy_data(13, seed=3))}, **FAST}
+    with pytest.raises(OptionError, match="the task has no metric 'weighted_risk'"):
+        fit_toy(toy_data(30), select="lowest(unlabelled.weighted_risk)", **settings)
+
+
 def test_a_stream_and_an_evaluation_set_of_one_name_are_refused(
     fit_toy: Any, toy_data: Any
 ) -> None:
@@ -104,3 +121,42 @@ def test_an_empty_stream_and_one_with_other_channels_are_refused_in_one_line(
     with pytest.raises((DataError, OptionError), match=words) as caught:
         fit_toy(toy_data(30), **settings, **FAST)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def SeveralColors(Toy: Any) -> Any:
+    class SeveralColorsToy(Toy):  # type: ignore[misc]
+        """A third party's task: images have several labels, and it does not say so of its logits."""
+
+        name = "several-colors"
+
+        def metadata(self) -> dict[str, Any]:
+            return {"class_names": ["red", "green", "blue"]}
+
+        def collate(self, targets: Sequence[Any]) -> Tensor:
+            return torch.tensor([[t == 0, t < 2, True] for t in targets], dtype=torch.float32)
+
+        def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
+            return images, targets
+
+        def build_metrics(self) -> Any:
+            return AlwaysHalf()
+
+    return SeveralColorsToy
+
+
+class AlwaysHalf:
+    def update(self, decoded: Any, targets: Any) -> None:
+        pass
+
+    def compute(self) -> dict[str, Any]:
+        return {"share_right": 0.5}
+
+
+def test_several_labels_are_no_classes_that_exclude_each_other(
+    fit_toy: Any, toy_data: Any, SeveralColors: Any
+) -> None:
+    streams = {"unlabelled": Labeled(toy_data(13, seed=3))}
+    settings = {"task": SeveralColors(augment=False), "streams": streams, **FAST}
+    with pytest.raises(OptionError, match="the task has no metric 'entropy'"):
+        fit_toy(toy_data(30), select="lowest(unlabelled.entropy)", **settings)

@@ -287,6 +287,13 @@ def test_adapters_train_privately(fit_private: Any) -> None:
     assert model.facts["privacy"]["epsilon"] > 0
 
 
+def test_bottlenecks_around_frozen_batch_norms_train_privately(fit_private: Any) -> None:
+    blocks = {"backbone": "timm/test_efficientnet", "weights": None, "size": 32}
+    model = fit_private(adapters=["bottleneck(width=2)"], schedule="full", epochs=1, **blocks)
+    state = model.network.backbone.state_dict()
+    assert all(bool(t.any()) for n, t in state.items() if n.endswith("bottleneck.up.weight"))
+
+
 @pytest.mark.parametrize(
     "settings, message",
     [

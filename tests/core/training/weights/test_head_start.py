@@ -144,3 +144,26 @@ def test_a_run_resumes_with_the_schedule_that_was_passed(
     fit_toy(data, task=Starting(), resume=True, **settings)
     with pytest.raises(visiongraft.VisiongraftError, match="different settings"):
         fit_toy(data, task=Starting(), resume=True, **{**settings, "schedule": "gradual"})
+
+
+def test_a_range_test_sweeps_the_head_that_training_begins_with(toy_data, Starting):
+    settings = {"task": Starting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
+    sweep = visiongraft.lr_find(toy_data(20), **settings, schedule="full", device="cpu")
+    assert len(Starting.seen) == 1
+    assert len(sweep.losses) > 1
+
+
+def test_a_range_test_of_a_later_phase_trains_the_head_at_the_rate_of_fit(
+    toy_data, Starting, monkeypatch
+):
+    rates = []
+    plain = visiongraft.training.engine.Engine.run_phase
+
+    def watch(engine, index, phase, checkpoint=None):
+        rates.append(phase.learning_rate)
+        plain(engine, index, phase, checkpoint)
+
+    monkeypatch.setattr(visiongraft.training.engine.Engine, "run_phase", watch)
+    settings = {"task": Starting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
+    visiongraft.lr_find(toy_data(20), **settings, phase=2, epochs=4, device="cpu")
+    assert rates == [STARTED_RATE]

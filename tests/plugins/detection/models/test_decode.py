@@ -18,7 +18,9 @@ from visiongraft.errors import OptionError
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.detection.models.nms import nms_keep, onnx_operators, torch_operators
 from visiongraft.plugins.detection.models.selection import Limits, results, select
+from visiongraft.plugins.detection.objects import shown_sizes
 from visiongraft.plugins.detection.task import Detection
+from visiongraft.preprocess import Preprocess, PreprocessConfig
 from visiongraft.seeds import seeded
 
 
@@ -56,10 +58,29 @@ def test_fewer_candidates_than_slots_are_padded() -> None:
 
 def test_boxes_are_in_the_pixels_of_each_image() -> None:
     boxes = torch.tensor([[[10.0, 20, 30, 40]], [[10.0, 20, 30, 40]]])
-    labels, network = torch.zeros(2, 1, dtype=torch.int64), torch.tensor([100, 200])
-    found = results(boxes, torch.ones(2, 1), labels, network, torch.tensor([[300, 200], [50, 800]]))
+    labels, outputs = torch.zeros(2, 1, dtype=torch.int64), {"size": torch.tensor([100, 200])}
+    found = results(boxes, torch.ones(2, 1), labels, outputs, torch.tensor([[300, 200], [50, 800]]))
     assert found["boxes"].tolist() == [[[10, 60, 30, 120]], [[40, 10, 120, 20]]]
     assert found["count"].tolist() == [1, 1]
+
+
+def test_boxes_of_letterboxed_images_keep_their_aspect_ratio_and_end_with_the_image() -> None:
+    boxes = torch.tensor([[[10.0, 20, 30, 40]], [[50.0, 20, 90, 40]]])
+    labels = torch.zeros(2, 1, dtype=torch.int64)
+    outputs = {"size": torch.tensor([100, 100]), "letterbox": torch.tensor(True)}
+    found = results(
+        boxes, torch.ones(2, 1), labels, outputs, torch.tensor([[200, 400], [300, 201]])
+    )
+    assert found["boxes"].tolist() == [[[40, 80, 120, 160]], [[150, 60, 201, 120]]]
+
+
+@given(st.tuples(st.integers(1, 700), st.integers(1, 700)), st.tuples(*[st.integers(1, 64)] * 2))
+def test_decoding_knows_how_far_preprocessing_fills_images_up(
+    image: tuple[int, int], network: tuple[int, int]
+) -> None:
+    below, right = Preprocess(PreprocessConfig(network, resize="letterbox")).filled(*image)
+    shown = shown_sizes(torch.tensor(image), torch.tensor(network), letterbox=True)
+    assert shown.tolist() == [image[0] + below, image[1] + right]
 
 
 class Suppress(nn.Module):
@@ -218,5 +239,7 @@ def test_anchors_cover_the_whole_input() -> None:
 
 
 def test_crops_are_rejected(tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="detection requires resize='stretch', not 'crop'"):
+    with pytest.raises(
+        OptionError, match="detection requires resize='stretch' or 'letterbox', not 'crop'"
+    ):
         Detection(class_names=("a",)).build_head(load_backbone("simple_cnn", weights=None))

@@ -1,0 +1,51 @@
+"""Where the weights of each part of a model came from, and under which license."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from visiongraft.backbone import UNKNOWN
+from visiongraft.network import Network
+
+RANDOM = "random"  # weights that nobody has a license on
+TEXT = "text: "  # begins what the provenance says of a text encoder
+ASSEMBLED, START = (
+    "assembled",
+    "start",
+)  # facts of models whose heads were not begun for their datasets
+
+
+def weight_origins(network: Network, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return what each part of a model began with: ``backbone``, and ``head`` if it has weights.
+
+    Training changes weights, but not whose they were.
+
+    Args:
+        network: The network.
+        facts: What the model says about itself.
+
+    Returns:
+        By part ``tensors``, their number; ``source``, ``weights``, ``sha256`` as far as known; ``license``,
+        ``"unknown"`` if none is stated, and those of what these weights began with, by whose they are.
+    """
+    known = network.backbone.info.provenance
+    own = {key: value for key, value in known.items() if not key.startswith(TEXT)}
+    found = {"backbone": _part(len(network.backbone.state_dict()), own)}
+    count = len(network.head.state_dict())
+    if not count:
+        return found
+    text = {key.removeprefix(TEXT): value for key, value in known.items() if key.startswith(TEXT)}
+    if text and START not in facts:
+        found["head"] = _part(count, text)
+    elif ASSEMBLED in facts or START in facts:  # out of the same model or file as the backbone
+        found["head"] = _part(count, own)
+    else:
+        found["head"] = {"tensors": count, "source": "trained on the dataset alone"}
+    return found
+
+
+def _part(tensors: int, provenance: Mapping[str, str]) -> dict[str, Any]:
+    stated = any(key.rpartition(" ")[2] == "license" for key in provenance)
+    license = {} if stated or provenance.get("weights") == RANDOM else {"license": UNKNOWN}
+    return {"tensors": tensors, **provenance, **license}

@@ -1,0 +1,8 @@
+// Names that screen readers need, and code that keyboards can scroll. The theme replaces pages without loading
+// them anew, and says so by document$.
+document$.subscribe(() => {
+  document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
+  for (const block of document.querySelectorAll(".highlight-ipynb, .jp-OutputArea-output")) {
+    block.setAttribute("tabindex", "0");
+  }
+});

@@ -1,0 +1,113 @@
+"""Text towers: networks from token ids to vectors, run in batches or with learned vectors of words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from visiongraft.errors import BackboneError, OptionError, one_line
+from visiongraft.text_encoders import TextEncoder, TextEncoderInfo, TextPrompts, Vectors
+
+AT_ONCE = 64  # texts per forward pass
+
+
+class TextTower(TextEncoder):
+    """The text tower of a network of images and text.
+
+    Args:
+        info: Facts about the encoder.
+        network: The network, in evaluation mode.
+        embedding: The part of it that embeds token ids.
+        tokenize: From texts to token ids, int64 (N, length).
+        encode_tokens: From token ids to vectors (N, dim), by the network.
+    """
+
+    def __init__(
+        self,
+        info: TextEncoderInfo,
+        network: nn.Module,
+        embedding: nn.Module,
+        tokenize: Callable[[list[str]], Tensor],
+        encode_tokens: Callable[[Tensor], Tensor],
+    ) -> None:
+        super().__init__(info)
+        self.network, self.embedding = network, embedding
+        self.tokenize, self.encode_tokens = tokenize, encode_tokens
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        found = []
+        for start in range(0, len(texts), AT_ONCE):
+            tokens = self.tokenize(list(texts[start : start + AT_ONCE]))
+            with torch.no_grad():
+                try:
+                    found.append(self.encode_tokens(tokens).float())
+                except IndexError as error:  # of a folder whose tokenizer is another network's
+                    raise BackboneError(
+                        f"{self.info.name}: its tokenizer does not belong to it: {one_line(error)}"
+                    ) from error
+        vectors: Vectors = torch.cat(found).numpy()
+        return vectors
+
+    def prompts(self, texts: Sequence[str], words: str) -> TextPrompts:
+        return TowerPrompts(self, texts, words)
+
+
+class TowerPrompts(TextPrompts):
+    """Texts that a tower encodes with other vectors in place of their first words.
+
+    The tower runs by its library's own code; a hook on its embedding puts the vectors in place.
+
+    Args:
+        tower: The tower.
+        texts: The texts.
+        words: What all of them begin with.
+    """
+
+    tokens: Tensor
+    initial: Tensor
+
+    def __init__(self, tower: TextTower, texts: Sequence[str], words: str) -> None:
+        super().__init__()
+        self.tower, self.network = tower, tower.network.requires_grad_(False)
+        self.start, self.stop = _span(tower, words)
+        tokens = tower.tokenize([f"{words} x", *texts])
+        own = tokens[:, self.start : self.stop]
+        apart = (own == own[0]).all(1)
+        if not apart.all():
+            text = ["", *texts][int(apart.int().argmin())]
+            raise OptionError(f"text {text!r} does not begin with the tokens of {words!r}")
+        self.register_buffer("tokens", tokens[1:], persistent=False)
+        with torch.no_grad():
+            initial = tower.embedding(own[0]).float()
+        self.register_buffer("initial", initial, persistent=False)
+
+    def forward(self, context: Tensor) -> Tensor:
+        def put_in_place(module: nn.Module, arguments: object, embedded: Tensor) -> Tensor:
+            words = context.to(embedded.dtype).expand(len(embedded), -1, -1)
+            return torch.cat([embedded[:, : self.start], words, embedded[:, self.stop :]], dim=1)
+
+        hook = self.tower.embedding.register_forward_hook(put_in_place)
+        try:
+            return self.tower.encode_tokens(self.tokens).float()
+        finally:
+            hook.remove()
+
+
+def _span(tower: TextTower, words: str) -> tuple[int, int]:
+    """Return where the tokens of the first words of a text begin and end."""
+    start, stop = (
+        _first_difference(*tower.tokenize([f"{before}x", f"{before}y"]))
+        for before in ("", f"{words} ")
+    )
+    if start is None or stop is None:
+        raise OptionError(
+            f"text encoder {tower.info.name!r} has no room for a class after {words!r}"
+        )
+    return start, stop
+
+
+def _first_difference(one: Tensor, other: Tensor) -> int | None:
+    different = (one != other).nonzero()
+    return int(different[0]) if len(different) else None
