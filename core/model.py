@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pluggy
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
@@ -35,14 +36,15 @@ from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_adapter
-from visiongraft.saving.files import numbered, write_prediction_files
+from visiongraft.saving.files import numbered, write_crops, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.summary import Summary, summarize
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
-from visiongraft.task_contract.narrowing import check_narrowing, narrowed
+from visiongraft.task_contract.narrowing import ScoreThreshold, check_narrowing, narrowed
 from visiongraft.tiling import decode_tiled
+from visiongraft.training.embedding import embed_samples
 from visiongraft.training.evaluation import decode_samples, measure_all
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 
@@ -113,8 +115,9 @@ class TransferModel:
         batch_size: int = 32,
         save: str | Path | None = None,
         tile: int | tuple[int, int] | None = None,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         top: int | None = None,
+        save_crops: bool = False,
     ) -> list[Any]:
         """Predict images.
 
@@ -128,8 +131,10 @@ class TransferModel:
             tile: Side, or height and width, of the overlapping windows in pixels that big images
                 are cut into, for tasks that predict maps such as masks.
             score_threshold: Least score or probability of objects and classes in predictions, from 0 to 1;
-                ``None`` for what the task has decided.
+                ``None`` for what the task has decided. Or scores by class name, with ``"*"`` for all others.
             top: The most objects or classes in a prediction; ``None`` for all.
+            save_crops: Whether to write the objects in the images into ``crops/CLASS`` of that folder, too, for
+                tasks whose predictions have boxes.
 
         Returns:
             One typed prediction per image, in order, also if there is only one image.
@@ -138,15 +143,51 @@ class TransferModel:
             DataError: An image cannot be read.
             OptionError: The task predicts no maps, and ``tile`` is set, or its predictions have no scores.
         """
-        check_narrowing(score_threshold, top)
+        check_narrowing(score_threshold, top, self.task.metadata().get("class_names", ()))
+        if save_crops and save is None:
+            raise OptionError("save_crops=True needs a folder: pass save=FOLDER")
         samples = InputSamples.of(images, self.task.inputs)
         found: dict[int, Any] = {}
         for decoded, _, indices in self._decoded(samples, batch_size, tile, for_metrics=False):
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
         results = [narrowed(found[i], score_threshold, top) for i in range(len(samples))]
         if save is not None:
-            self._draw(samples, results, Path(save))
+            self._draw(samples, results, Path(save), save_crops)
         return results
+
+    def embed(
+        self,
+        images: Any = None,
+        *,
+        text: str | Sequence[str] | None = None,
+        batch_size: int = 32,
+    ) -> NDArray[np.float32]:
+        """Compute one vector for each image, such as for a search or a plot.
+
+        Args:
+            images: As in ``predict``.
+            text: One or several texts instead, for tasks that embed both, such as retrieval.
+            batch_size: Images per forward pass.
+
+        Returns:
+            float32 (N, D), in order: the embedding of a task that trains one, such as unit vectors of faces;
+            otherwise the pooled features of the backbone.
+
+        Raises:
+            OptionError: There are neither images nor texts, or both, or the task embeds none.
+            DataError: An image cannot be read.
+        """
+        if (images is None) == (text is None):
+            raise OptionError("embed takes images, or text=...")
+        if text is not None:
+            vectors = self.task.embed_texts([text] if isinstance(text, str) else list(text))
+            if vectors is None:
+                raise OptionError(f"task {self.task.name!r} embeds no texts; pass images")
+            return vectors
+        if batch_size < 1:
+            raise OptionError(f"batch_size={batch_size} is not at least 1")
+        samples = InputSamples.of(images, self.task.inputs)
+        return embed_samples(self.network, samples, batch_size)
 
     def evaluate(
         self,
@@ -350,13 +391,17 @@ class TransferModel:
             return
         yield from decode_samples(self.network, samples, batch_size, for_metrics=for_metrics)
 
-    def _draw(self, samples: InputSamples, results: Sequence[Any], folder: Path) -> None:
+    def _draw(
+        self, samples: InputSamples, results: Sequence[Any], folder: Path, crops: bool
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for i, result in enumerate(results):
             shown, name = self.task.inputs.shown(samples.load(i)), numbered(i, samples.name(i))
             if shown is not None:
                 drawn = self.task.draw(PillowImage.fromarray(shown), result)
                 drawn.convert("RGB").save(folder / f"{name}.jpg", quality=90)
+                if crops:
+                    write_crops(folder, name, PillowImage.fromarray(shown), result)
             write_prediction_files(folder, name, result)
 
 

@@ -334,7 +334,8 @@ class Task(OptionalMethods, ABC):
             return the line that the command line prints; by default it prints the fields that are
             strings and numbers. A method ``narrowed(score_threshold, top)`` may return the prediction
             without what is less sure. A method ``rows()`` may return dicts of plain values, the rows of a table
-            of predictions; by default one row has all values.
+            of predictions; by default one row has all values. A method ``crops()`` may return the class and the
+            box, x1, y1, x2, y2 in pixels, of each object, which ``save_crops`` writes as images.
         """
 
     def metadata(self) -> dict[str, Any]:

@@ -83,6 +83,20 @@ def test_recommended_backbones_are_listed_with_published_facts(run: Run) -> None
     assert all(0.6 < each["accuracy"] < 0.9 and each["source"] for each in known.values())
 
 
+def test_recommended_backbones_are_measured_on_request(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from visiongraft.plugins.backbones.torchvision_source import TorchvisionSource
+
+    monkeypatch.setattr(TorchvisionSource, "recommended", lambda self: [])
+    monkeypatch.setattr("visiongraft.plugins.backbones.timm_source.RECOMMENDED", {})
+    code, out, _ = run("backbones", "--measure", "--json")
+    (lite,) = json.loads(out)["recommended"]
+    assert code == 0 and lite["cpu_ms"] > 0
+    code, _, err = run("backbones", "--measure", "--all")
+    assert code == 2 and "omit --all and PATTERN" in err
+
+
 def test_the_certificate_is_written_beside_the_file(exported: Path) -> None:
     certificate = json.loads((exported / "model.onnx.certificate.json").read_text())
     assert certificate["mismatches"] == 0

@@ -38,6 +38,7 @@ def walk(
     def walk(options: list[str]) -> Path:
         folder = tmp_path_factory.mktemp("quick-start")
         patch.chdir(folder)
+        patch.setenv("COLUMNS", "100")  # as wide as the page
         Path("tiles.py").write_text(script["script_of"](TEXT), encoding="utf-8")
         runpy.run_path("tiles.py")
         for words in script["commands_of"](TEXT):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, fields
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -52,6 +52,12 @@ def backbones(
     everything: Annotated[
         bool, typer.Option("--all", help="List the names of all backbones.")
     ] = False,
+    measure: Annotated[
+        bool,
+        typer.Option(
+            "--measure", help="Measure how long each recommended one takes for an image here."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> Answer:
     """List recommended backbones, all of them (--all), or those whose names match PATTERN."""
@@ -59,12 +65,21 @@ def backbones(
 
     sources = _manager().backbone_sources().values()
     names = backbone_names(sources)
+    if measure and (pattern or everything):
+        raise OptionError("--measure is for the recommended backbones; omit --all and PATTERN")
     known = [] if pattern else [each for source in sources for each in source.recommended()]
     if known and not everything:
         known.sort(key=lambda each: (each.gmacs is None, each.gmacs or each.parameters))
-        facts = {"recommended": [vars(each) for each in known], "backbones": names}
+        times = _measured(known) if measure else {}
+        facts = {
+            "recommended": [
+                {**vars(each), **({"cpu_ms": times[each.name]} if measure else {})}
+                for each in known
+            ],
+            "backbones": names,
+        }
         more = f"{len(names)} in all: visiongraft backbones --all, or a part of the name"
-        return Answer(facts, [_recommended(known), "", more])
+        return Answer(facts, [_recommended(known, times), "", more])
     matching = pattern if any(c in pattern for c in "*?[") else f"*{pattern}*"
     found = [name for name in names if fnmatchcase(name.lower(), matching.lower())]
     if not found:
@@ -72,8 +87,16 @@ def backbones(
     return Answer({"backbones": found}, found)
 
 
-def _recommended(known: Sequence[Recommendation]) -> Table:
+def _measured(known: Sequence[Recommendation]) -> dict[str, float]:
+    """Measure a forward pass of each backbone."""
+    from visiongraft.tuning.forward_time import forward_milliseconds
+
+    return {each.name: forward_milliseconds(each.name) for each in known}
+
+
+def _recommended(known: Sequence[Recommendation], times: Mapping[str, float]) -> Table:
     columns = ["backbone", "parameters", "GMACs", "ImageNet", "source", "license", "offline"]
+    columns += ["CPU ms"] if times else []
     rows = [
         [
             each.name,
@@ -83,6 +106,7 @@ def _recommended(known: Sequence[Recommendation]) -> Table:
             each.source,
             each.license,
             "yes" if each.offline else "no",
+            *([f"{times[each.name]:.1f}"] if times else []),
         ]
         for each in known
     ]

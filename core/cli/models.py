@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Callbacks, Json, TimeLimit, parse_pairs
+from visiongraft.cli.inputs import given_inputs
+from visiongraft.cli.options import (
+    BatchSize,
+    Callbacks,
+    Json,
+    TimeLimit,
+    parse_pairs,
+    parse_score_threshold,
+)
 from visiongraft.cli.output import Answer, print_line, shown_warnings, table, to_json
 from visiongraft.cli.prediction_table import is_prediction_file, to_csv, write_predictions
-from visiongraft.errors import DataError, OptionError, name_some
+from visiongraft.errors import OptionError, name_some
 from visiongraft.lookup.exported import ExportedModel, exchange_classes, open_exported
 from visiongraft.options import is_number
 
 if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
-    from visiongraft.inputs import Inputs
 
 SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
 
@@ -109,7 +116,7 @@ def predict(
         Path | None,
         typer.Option(
             help="Folder for predictions.json, images with their predictions drawn on, and files "
-            "of predictions, such as masks; or a .csv or .json file for the predictions alone."
+            "of predictions, such as masks; or a .csv, .parquet or .json file for the predictions alone."
         ),
     ] = None,
     csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table instead of lines.")] = False,
@@ -128,9 +135,10 @@ def predict(
         ),
     ] = None,
     score_threshold: Annotated[
-        float | None,
+        list[str] | None,
         typer.Option(
-            help="Least score or probability of what is predicted, from 0 to 1.",
+            metavar="SCORE|CLASS=SCORE",
+            help="Least score or probability of what is predicted, from 0 to 1, or that of a class; repeatable.",
             show_default="what the task has decided",
         ),
     ] = None,
@@ -138,6 +146,10 @@ def predict(
         int | None,
         typer.Option(help="The most objects or classes in a prediction.", show_default="all"),
     ] = None,
+    save_crops: Annotated[
+        bool,
+        typer.Option("--save-crops", help="Write the objects in images into crops/CLASS of --out."),
+    ] = False,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
@@ -147,6 +159,9 @@ def predict(
         raise OptionError("--csv and --json both print to standard output; choose one")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
+    if save_crops and folder is None:
+        raise OptionError("--save-crops needs --out FOLDER")
+    threshold = parse_score_threshold(score_threshold)
     predictor = _exported(model, provider, tile, time_limit)
     if classes is not None:
         exchange_classes(predictor, model, classes)
@@ -154,22 +169,23 @@ def predict(
         from visiongraft.model import load
 
         loaded = load(model)
-        given, unreadable = _given(images or [], samples, seed, loaded.task.inputs)
+        given, unreadable = given_inputs(images or [], samples, seed, loaded.task.inputs)
         found = loaded.predict(
             given,
             batch_size=batch_size,
             save=folder,
             tile=tile,
-            score_threshold=score_threshold,
+            score_threshold=threshold,
             top=top,
+            save_crops=save_crops,
         )
     else:
         from visiongraft.inputs import IMAGES, described_inputs
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
-        given, unreadable = _given(images or [], samples, seed, inputs)
-        narrowing = {"score_threshold": score_threshold, "top": top}
-        chosen = {name: value for name, value in narrowing.items() if value is not None}
+        given, unreadable = given_inputs(images or [], samples, seed, inputs)
+        narrowing = {"score_threshold": threshold, "top": top, "save_crops": save_crops or None}
+        chosen: dict[str, Any] = {n: value for n, value in narrowing.items() if value is not None}
         found = predictor.predict(given, batch_size=batch_size, save=folder, **chosen)
     names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
@@ -333,50 +349,6 @@ def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[A
         positions.append(index)
     if images:
         yield np.stack(images), positions
-
-
-def _given(
-    images: Sequence[Path], samples: int | None, seed: int, inputs: Inputs
-) -> tuple[Sequence[Any], list[str]]:
-    """Return what to predict, and the problems of what cannot be read."""
-    if samples is None and not images:
-        raise OptionError("pass image files or folders or, for a generator, --samples COUNT")
-    if samples is None and inputs.drawn:
-        raise OptionError(
-            f"{inputs.name} are drawn; leave out {images[0]} and pass --samples COUNT"
-        )
-    if samples is None:
-        return _readable(images, inputs)
-    if images:
-        raise OptionError(f"--samples draws what to predict; leave out {images[0]}")
-    return list(inputs.draw(samples, seed)), []
-
-
-def _readable(given: Sequence[Path], inputs: Inputs) -> tuple[list[Path], list[str]]:
-    """Return the given files and the readable images, or clips, of the given folders, sorted by name.
-
-    The problems of the unreadable ones are returned too: one damaged file in a folder is skipped,
-    while one that is named explicitly is an error.
-    """
-    from visiongraft.data.check import find_unreadable
-    from visiongraft.inputs.samples import InputSamples
-
-    paths: list[Path] = []
-    unreadable: list[str] = []
-    for path in given:
-        if not path.is_dir():
-            paths.append(path)
-            continue
-        found = inputs.find(path)
-        problems = find_unreadable(InputSamples(found, inputs), inputs=inputs)
-        readable = [file for i, file in enumerate(found) if i not in problems]
-        if not readable:
-            kind = inputs.name
-            why = f"no readable {kind}: {name_some(problems.values())}" if found else f"no {kind}"
-            raise DataError(f"{path} contains {why}; pass {kind[:-1]} files, or folders of {kind}")
-        paths += readable
-        unreadable += problems.values()
-    return paths, unreadable
 
 
 def _values(prediction: Any) -> Mapping[str, Any]:

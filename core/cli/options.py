@@ -133,6 +133,35 @@ def parse_bytes(text: str) -> int:
     return int(float(match[1]) * 1000 ** " kmgt".index(match[2] or " "))
 
 
+def parse_score_threshold(given: Sequence[str] | None) -> float | dict[str, float] | None:
+    """Parse least scores: one, or one for each class as ``CLASS=SCORE``.
+
+    Args:
+        given: The values of ``--score-threshold``.
+
+    Returns:
+        A number; or numbers by class, with that of all other classes as ``"*"``.
+
+    Raises:
+        OptionError: A value is no number, or a class is named twice.
+
+    Examples:
+        >>> parse_score_threshold(["0.5"]), parse_score_threshold(["0.5", "dog=0.3"])
+        (0.5, {'*': 0.5, 'dog': 0.3})
+    """
+    found: dict[str, float] = {}
+    for text in given or ():
+        name, _, score = text.rpartition("=")
+        name = name or "*"
+        if name in found:
+            raise OptionError(f"--score-threshold {text}: {name} has a score already")
+        try:
+            found[name] = float(score)
+        except ValueError:
+            raise OptionError(f"--score-threshold {text}: expected SCORE or CLASS=SCORE") from None
+    return found["*"] if found.keys() == {"*"} else found or None
+
+
 def parse_paths(option: str, settings: Sequence[str]) -> dict[str, str]:
     """Parse several ``NAME=PATH``.
 

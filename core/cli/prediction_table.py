@@ -13,8 +13,9 @@ from visiongraft.cli.output import to_json
 from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes, write_json
 
-FORMATS = (".csv", ".json")
-OTHER_FORMATS = (".jsonl", ".parquet", ".tsv", ".xlsx")
+TABLES = (".csv", ".parquet")
+FORMATS = (*TABLES, ".json")
+OTHER_FORMATS = (".jsonl", ".tsv", ".xlsx")
 
 
 def is_prediction_file(out: Path) -> bool:
@@ -25,7 +26,7 @@ def is_prediction_file(out: Path) -> bool:
     """
     suffix = "" if out.is_dir() else out.suffix.lower()
     if suffix in OTHER_FORMATS:
-        raise OptionError(f"--out {out}: pass a .csv or .json file, or a folder")
+        raise OptionError(f"--out {out}: pass a .csv, .parquet or .json file, or a folder")
     return suffix in FORMATS
 
 
@@ -34,7 +35,7 @@ def write_predictions(path: Path, predictions: Sequence[Any], values: Sequence[A
     if path.suffix.lower() == ".json":
         write_json(path, to_json(values))
     else:
-        write_bytes(path, to_csv(predictions, values).encode())
+        write_rows(path, *_table(predictions, values))
 
 
 def to_csv(predictions: Sequence[Any], values: Sequence[Mapping[str, Any]]) -> str:
@@ -55,17 +56,52 @@ def to_csv(predictions: Sequence[Any], values: Sequence[Mapping[str, Any]]) -> s
         >>> to_csv([None], [values]).splitlines()
         ['image,label,probabilities.daisy', 'a.jpg,daisy,0.75']
     """
-    rows = [
-        {"image": own["image"], **row}
-        for prediction, own in zip(predictions, values, strict=True)
-        for row in _rows(prediction, own)
-    ]
-    columns = dict.fromkeys(["image", *(column for row in rows for column in row)])
+    return _csv(*_table(predictions, values))
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Write a table as a .csv or .parquet file.
+
+    Args:
+        path: The file; its suffix tells the format.
+        rows: Values by column; a column that a row does not have is empty in it.
+        columns: All columns, in order.
+
+    Raises:
+        OptionError: Parquet needs a library that is not installed.
+    """
+    if path.suffix.lower() == ".csv":
+        write_bytes(path, _csv(rows, columns).encode())
+        return
+    try:
+        import pyarrow  # type: ignore[import-untyped]
+        from pyarrow import parquet
+    except ImportError as error:
+        raise OptionError(f'{path} needs pyarrow; pip install "visiongraft[parquet]"') from error
+    content = io.BytesIO()
+    values = {column: [row.get(column) for row in rows] for column in columns}
+    parquet.write_table(pyarrow.table(values), content)
+    write_bytes(path, content.getvalue())
+
+
+def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(columns), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _table(
+    predictions: Sequence[Any], values: Sequence[Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the rows of all predictions, and the columns."""
+    rows = [
+        {"image": own["image"], **row}
+        for prediction, own in zip(predictions, values, strict=True)
+        for row in _rows(prediction, own)
+    ]
+    return rows, list(dict.fromkeys(["image", *(column for row in rows for column in row)]))
 
 
 def _rows(prediction: Any, values: Mapping[str, Any]) -> list[dict[str, Any]]:

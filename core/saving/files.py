@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visiongraft.errors import ArtifactError, VisiongraftError
+from visiongraft.errors import ArtifactError, OptionError, VisiongraftError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -110,6 +112,34 @@ def numbered(index: int, name: str) -> str:
         '00007-a'
     """
     return f"{index:05d}-{Path(name).stem}"
+
+
+def write_crops(folder: Path, name: str, image: PillowImage.Image, prediction: Any) -> None:
+    """Write the parts of an image that a prediction is about, in a folder for each class.
+
+    Args:
+        folder: Where to; ``crops/CLASS/NAME-0.jpg`` and so on are written there.
+        name: What the names of the files begin with.
+        image: The image.
+        prediction: One with a method ``crops()``, which returns class names and boxes: x1, y1, x2, y2 in pixels
+            of the image.
+
+    Raises:
+        OptionError: The prediction has no such parts.
+    """
+    own = getattr(prediction, "crops", None)
+    if not callable(own):
+        raise OptionError(
+            f"predictions of type {type(prediction).__name__} have no parts to crop; leave out save_crops"
+        )
+    for number, (label, box) in enumerate(own()):
+        x1, y1 = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+        x2, y2 = min(image.width, math.ceil(box[2])), min(image.height, math.ceil(box[3]))
+        if x1 < x2 and y1 < y2:
+            place = folder / "crops" / (re.sub(r"[^\w-]+", "-", label).strip("-") or "unnamed")
+            place.mkdir(parents=True, exist_ok=True)
+            part = image.crop((x1, y1, x2, y2)).convert("RGB")
+            part.save(place / f"{name}-{number}.jpg", quality=95)
 
 
 def write_prediction_files(folder: Path, name: str, prediction: Any) -> None:

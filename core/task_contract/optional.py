@@ -311,6 +311,18 @@ class OptionalMethods:
         """
         return {}
 
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
+        """Embed texts so that they can be compared with embeddings of images, see ``TransferModel.embed``.
+
+        Args:
+            texts: The texts.
+
+        Returns:
+            float32 (N, D); ``None``, the default, if the task embeds images only. Those of images are what
+            ``decode`` returns as ``embedding``, float32 (N, D), or else the pooled features of the backbone.
+        """
+        return None
+
     def extra_outputs(self) -> Mapping[str, ExtraOutput]:
         """Return what users may request of exported files, besides what every task has.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from visiongraft.backbone import Backbone, BackboneSource, Features, is_accepted
 from visiongraft.errors import BackboneError, VisiongraftError
@@ -19,12 +20,21 @@ from visiongraft.lookup.methods import find_schedule
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.seeds import seeded
 from visiongraft.testing.equality import same
-from visiongraft.testing.report import Attempt, Check, Checks, NotTried, expect, require, trying
+from visiongraft.testing.report import (
+    Attempt,
+    Check,
+    Checks,
+    Fault,
+    NotTried,
+    expect,
+    require,
+    trying,
+)
 from visiongraft.testing.specimen import Specimen
 from visiongraft.testing.tasks.caching import replay_changes_nothing
 from visiongraft.testing.tasks.export import the_exported_file_agrees
 from visiongraft.testing.tasks.freezing import expect_frozen
-from visiongraft.testing.tasks.learning import a_few_images_are_overfit
+from visiongraft.testing.tasks.learning import a_few_images_are_overfit as overfit_check
 from visiongraft.testing.tasks.resuming import a_killed_run_resumes_exactly
 from visiongraft.testing.tasks.saving import a_saved_model_predicts_the_same
 from visiongraft.testing.tasks.trial import SIZE, TaskTrial
@@ -86,7 +96,27 @@ class BackboneTrial(Trial):
     @cached_property
     def specimen(self) -> TaskTrial:
         """A small correct task on this backbone."""
-        return TaskTrial(Specimen(), backbone=self.name, normalized=self.name, size=self.size)
+        return self._specimen("frozen")
+
+    def update_statistics(self) -> bool:
+        """Let batch norms collect statistics in the specimen, if there are any that it does not yet collect.
+
+        Random weights have none: with those that such layers begin with, the signal can vanish in a deep network.
+        """
+        normalized = any(isinstance(m, _BatchNorm) for m in self.build(size=self.size).modules())
+        if not normalized or self.specimen.batch_norm == "train":
+            return False
+        self.specimen = self._specimen("train")
+        return True
+
+    def _specimen(self, batch_norm: str) -> TaskTrial:
+        return TaskTrial(
+            Specimen(),
+            backbone=self.name,
+            normalized=self.name,
+            size=self.size,
+            batch_norm=batch_norm,
+        )
 
     @contextmanager
     def found(self) -> Iterator[None]:
@@ -267,7 +297,18 @@ def _on_specimen(reused: Check[TaskTrial], see: str) -> None:
     check(see)(run)
 
 
-_on_specimen(a_few_images_are_overfit, "backbone.Backbone.forward")
+@check("backbone.Backbone.forward")
+def a_few_images_are_overfit(trial: BackboneTrial) -> None:
+    """A small correct task overfits a few images, with batch norms frozen or with batch norms that train."""
+    with trial.found():
+        try:
+            overfit_check.run(trial.specimen)
+        except Fault:
+            if not trial.update_statistics():
+                raise
+            overfit_check.run(trial.specimen)
+
+
 _on_specimen(a_killed_run_resumes_exactly, "backbone.Backbone")
 _on_specimen(replay_changes_nothing, "backbone.Backbone.forward")
 _on_specimen(a_saved_model_predicts_the_same, "backbone.BackboneSource.build")

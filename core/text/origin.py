@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.lookup.text_encoders import load_text_encoder
 from visiongraft.model import TransferModel
 from visiongraft.text.prompts import class_vectors
@@ -55,7 +55,15 @@ def text_origin(model: TransferModel, text: str | None = None) -> TextOrigin:
     state = model.network.head.state_dict()
     weight, biases = (state[tensor].double().cpu().numpy() for tensor in inputs.values())
     random = model.backbone_info.provenance.get("text: weights") == "random"
-    encoder = load_text_encoder(text or facts[ENCODER], None if random else "pretrained")
+    try:
+        encoder = load_text_encoder(text or facts[ENCODER], None if random else "pretrained")
+    except VisiongraftError as error:
+        if text is not None:
+            raise
+        raise OptionError(
+            f"text encoder {facts[ENCODER]!r} of the model cannot be loaded; if it is a folder, pass its path: "
+            f"text=NAME, --text NAME ({error})"
+        ) from error
     if encoder.info.name != facts[ENCODER]:
         raise OptionError(
             f"the model was made with text encoder {facts[ENCODER]!r}, not {encoder.info.name!r}"

@@ -2,7 +2,8 @@
 // them anew, and says so by document$.
 document$.subscribe(() => {
   document.querySelector(".md-search")?.setAttribute("aria-label", "Search");
-  for (const block of document.querySelectorAll(".highlight-ipynb, .jp-OutputArea-output")) {
+  const wide = ".highlight-ipynb, .jp-OutputArea-output, .md-typeset__scrollwrap";
+  for (const block of document.querySelectorAll(wide)) {
     block.setAttribute("tabindex", "0");
   }
 });

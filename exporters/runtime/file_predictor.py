@@ -20,9 +20,9 @@ from visiongraft.exporters.runtime.description import InputSpec, extra_outputs_o
 from visiongraft.exporters.runtime.grouping import grouped
 from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.exporters.runtime.task_record import recorded_function
-from visiongraft.saving.files import numbered, write_prediction_files
+from visiongraft.saving.files import numbered, write_crops, write_prediction_files
 from visiongraft.task_contract.functions import DRAWINGS, PREDICTIONS
-from visiongraft.task_contract.narrowing import check_narrowing, narrowed
+from visiongraft.task_contract.narrowing import ScoreThreshold, check_narrowing, narrowed
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -92,8 +92,9 @@ class FilePredictor(ABC):
         images: Any,
         batch_size: int = 16,
         save: str | Path | None = None,
-        score_threshold: float | None = None,
+        score_threshold: ScoreThreshold | None = None,
         top: int | None = None,
+        save_crops: bool = False,
     ) -> list[Any]:
         """Predict images.
 
@@ -110,8 +111,10 @@ class FilePredictor(ABC):
             save: Folder for images with the predictions drawn on them, as
                 ``00000-name.jpg``. If no plugin draws the task's predictions, a warning says so.
             score_threshold: Least score or probability of objects and classes in predictions, from 0 to 1;
-                ``None`` for what the task has decided.
+                ``None`` for what the task has decided. Or scores by class name, with ``"*"`` for all others.
             top: The most objects or classes in a prediction; ``None`` for all.
+            save_crops: Whether to write the objects in the images into ``crops/CLASS`` of that folder, too, for
+                tasks whose predictions have boxes.
 
         Returns:
             One prediction per image, in order, also if there is only one: of the type of the
@@ -125,7 +128,9 @@ class FilePredictor(ABC):
             OptionError: The file takes preprocessed images, which only ``run`` accepts, or predictions have
                 no scores.
         """
-        check_narrowing(score_threshold, top)
+        check_narrowing(score_threshold, top, self.class_names)
+        if save_crops and save is None:
+            raise OptionError("save_crops=True needs a folder: pass save=FOLDER")
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
         if self.input.kind == "float":
@@ -136,7 +141,7 @@ class FilePredictor(ABC):
         to_predictions = (
             self._to_predictions
         )  # one that does not belong to the file is refused first
-        draw = None if save is None else self._drawing(Path(save))
+        draw = None if save is None else self._drawing(Path(save), save_crops)
         results: dict[int, Any] = {}
         given = enumerate(self.input.inputs.each(images))
         decoded = decoded_ahead(given, self._read, batch_size)
@@ -204,7 +209,9 @@ class FilePredictor(ABC):
     def _to_predictions(self) -> Callable[..., Any] | None:
         return recorded_function(self.path, self.metadata, PREDICTIONS)
 
-    def _drawing(self, folder: Path) -> Callable[[int, str, NDArray[Any], Any], None] | None:
+    def _drawing(
+        self, folder: Path, crops: bool
+    ) -> Callable[[int, str, NDArray[Any], Any], None] | None:
         """Return a function that draws one prediction and writes it into a folder."""
         drawn = self.input.inputs.drawn  # there is no image to draw on; predictions may have files
         try:
@@ -226,6 +233,8 @@ class FilePredictor(ABC):
                 canvas = PillowImage.fromarray(image[..., 0] if image.shape[2] == 1 else image)
                 drawn = draw(canvas.convert("RGB"), prediction).convert("RGB")
                 drawn.save(folder / f"{name}.jpg", quality=90)
+                if crops:
+                    write_crops(folder, name, canvas, prediction)
             write_prediction_files(folder, name, prediction)
 
         return write

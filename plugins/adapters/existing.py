@@ -9,8 +9,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from visiongraft.adapters import Adapter, Applied, own_modules
 from visiongraft.backbone import Backbone
-from visiongraft.errors import OptionError
+from visiongraft.plugins.adapters.needs import needed
 
+NORMS = "normalization layers with scale or shift"
 NORMALIZATIONS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
@@ -25,7 +26,7 @@ class BitFit(Adapter):
             for name, _ in backbone.named_parameters()
             if name.rpartition(".")[2].endswith("bias")
         }
-        return Applied(trains=_present(self.name, found, "biases", backbone))
+        return Applied(trains=frozenset(needed(self.name, "biases", found, backbone)))
 
 
 class Norm(Adapter):
@@ -40,12 +41,4 @@ class Norm(Adapter):
             if isinstance(module, NORMALIZATIONS)
             for parameter, _ in module.named_parameters(recurse=False)
         }
-        return Applied(trains=_present(self.name, found, "normalization layers", backbone))
-
-
-def _present(name: str, found: set[str], what: str, backbone: Backbone) -> frozenset[str]:
-    if not found:
-        raise OptionError(
-            f"adapter {name!r} needs {what}; backbone {backbone.info.name!r} has none that train"
-        )
-    return frozenset(found)
+        return Applied(trains=frozenset(needed(self.name, NORMS, found, backbone)))

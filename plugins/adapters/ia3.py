@@ -17,7 +17,7 @@ from visiongraft.adapters import (
     weighted_layers,
 )
 from visiongraft.backbone import Backbone
-from visiongraft.errors import OptionError
+from visiongraft.plugins.adapters.needs import WEIGHTED, needed
 
 READ = "layers that are not simply called, whose weights are read or changed elsewhere"
 
@@ -95,11 +95,8 @@ class IA3(Adapter):
     def apply(self, backbone: Backbone) -> Applied:
         owner = f"adapter {self.name!r}"
         found = weighted_layers(backbone)
-        layers = {n: each.module for n, each in found.items() if each.parameter is None}
-        if not layers:
-            raise OptionError(
-                f"{owner} needs linear or convolution layers; backbone {backbone.info.name!r} has none"
-            )
+        usable = {n: each.module for n, each in found.items() if each.parameter is None}
+        layers = needed(self.name, WEIGHTED, usable, backbone)
         inputs = select(owner, layers, self.inputs, "inputs")
         if self.targets:
             outputs, unusable = select(owner, layers, self.targets), 0

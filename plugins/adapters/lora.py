@@ -23,6 +23,7 @@ from visiongraft.adapters import (
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
 from visiongraft.options import check_flag, check_integer, is_number
+from visiongraft.plugins.adapters.needs import WEIGHTED, needed
 
 DEPTHWISE = "depthwise convolutions, whose filters have no low rank to use"
 EXACT = (nn.Linear, nn.Conv2d)  # whose two factors can be applied one after the other
@@ -154,11 +155,7 @@ class LoRA(Adapter):
 
     def apply(self, backbone: Backbone) -> Applied:
         owner = f"adapter {self.name!r}"
-        layers = weighted_layers(backbone)
-        if not layers:
-            raise OptionError(
-                f"{owner} needs linear or convolution layers; backbone {backbone.info.name!r} has none"
-            )
+        layers = needed(self.name, WEIGHTED, weighted_layers(backbone), backbone)
         if self.targets:
             layers = select(owner, layers, self.targets)
         else:

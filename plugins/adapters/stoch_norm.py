@@ -13,6 +13,9 @@ from visiongraft.adapters import Adapter, Applied, LayerAdapter, own_modules
 from visiongraft.backbone import Backbone
 from visiongraft.errors import OptionError
 from visiongraft.options import is_number
+from visiongraft.plugins.adapters.needs import needed
+
+NORMS = "batch norms with running statistics"
 
 
 class StochasticNormalization(LayerAdapter):
@@ -71,11 +74,6 @@ class StochNorm(Adapter):
             for name, module in own_modules(backbone).items()
             if isinstance(module, _BatchNorm) and module.running_mean is not None
         ]
-        if not found:
-            raise OptionError(
-                f"adapter {self.name!r} needs batch norms with running statistics; backbone "
-                f"{backbone.info.name!r} has none"
-            )
-        for name in found:
+        for name in needed(self.name, NORMS, found, backbone):
             self.attach(backbone, name, StochasticNormalization(self.p))
         return Applied()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -193,14 +194,15 @@ class HfBackbone(Backbone):
             that do not belong to the network or to other parts of a published one keep their names.
         """
         config = type(self.model.config).from_dict(self.info.architecture)
-        loaded, report = type(self.model).from_pretrained(
-            source,
-            config=config,
-            state_dict=tensors,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **self.family.options,
-        )
+        with quiet():
+            loaded, report = type(self.model).from_pretrained(
+                source,
+                config=config,
+                state_dict=tensors,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **self.family.options,
+            )
         random = {*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])}
         found = {
             f"model.{name}": tensor
@@ -218,6 +220,22 @@ class HfBackbone(Backbone):
             return self.published(None, dict(weights))
         except Exception:  # of a file of another architecture; the mismatch is reported later
             return weights
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what transformers prints while it loads: missing tensors are reported as errors here."""
+    from transformers.utils import logging
+
+    before, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bar:
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _pair(size: Any) -> tuple[int, int]:

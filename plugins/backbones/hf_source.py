@@ -19,7 +19,7 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.weights import fit_weights
 
 CONFIG = "config.json"
-REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+REPOSITORY = re.compile(r"\w[\w.-]*/[\w.-]+")
 KNOWN = (
     "facebook/dinov2-small",
     "facebook/dinov2-base",
@@ -135,17 +135,30 @@ def _read_config(full: str, name: str) -> Any:
     require_transformers(full)
     from transformers import AutoConfig
 
-    if not Path(name).is_dir():
-        if not REPOSITORY.fullmatch(name):
-            raise BackboneError(
-                f"{full}: {name} is neither a folder nor a repository such as org/name"
-            )
-        check_reachable(full, name, [CONFIG])
+    check_source(full, name)
     with explained(full, name):
         config = AutoConfig.from_pretrained(name)
     config = getattr(config, "vision_config", config)
     family_of(full, config.model_type)
     return config
+
+
+def check_source(full: str, name: str) -> None:
+    """Refuse at once what is no folder and cannot be downloaded either.
+
+    Args:
+        full: Full name, for messages.
+        name: A repository or a folder.
+
+    Raises:
+        BackboneError: It can be neither.
+        WeightsError: The hub cannot be reached.
+    """
+    if Path(name).is_dir():
+        return
+    if not REPOSITORY.fullmatch(name):
+        raise BackboneError(f"{full}: {name} is neither a folder nor a repository such as org/name")
+    check_reachable(full, name, [CONFIG])
 
 
 def _load_published(backbone: HfBackbone, name: str) -> None:

@@ -49,6 +49,16 @@ def check_reachable(full: str, repository: str, files: Sequence[str], revision: 
         raise unavailable(full, explain(error)) from error
 
 
+def check_folder(full: str, name: str) -> None:
+    """Refuse a name that begins with ``local-dir:`` if there is no such folder.
+
+    Raises:
+        WeightsError: There is none.
+    """
+    if name.startswith(FOLDER) and not Path(source_of(name)).is_dir():
+        raise WeightsError(f"{full}: {source_of(name)} is not a folder here; pass its path")
+
+
 @contextmanager
 def explained(full: str, source: str) -> Iterator[None]:
     """Turn what a library raises while it reads a repository or a folder into one line.

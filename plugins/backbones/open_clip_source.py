@@ -20,6 +20,7 @@ from visiongraft.plugins.backbones.errors import missing_library, unavailable, u
 from visiongraft.plugins.backbones.hub import (
     FOLDER,
     HUB,
+    check_folder,
     check_reachable,
     explained,
     is_published,
@@ -174,6 +175,7 @@ def read_configuration(full: str, name: str) -> tuple[dict[str, Any], dict[str, 
 
     if is_published(name):
         source = source_of(name)
+        check_folder(full, name)
         if name.startswith(HUB):
             check_reachable(full, source, [CONFIG])
         with explained(full, source):

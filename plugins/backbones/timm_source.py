@@ -42,13 +42,14 @@ from visiongraft.preprocess import PreprocessConfig
 
 TimmModel = Any  # an nn.Module; timm's models share methods that no type declares
 
-# Parameters in millions, and top-1 accuracy by timm's table of results (results-imagenet.csv, 2023).
+# Parameters in millions, multiply-accumulate operations in billions as PyTorch's FlopCounterMode counts them at the
+# size of the test, and top-1 accuracy by timm's table of results (results-imagenet.csv, 2023).
 RECOMMENDED = {
-    "convnextv2_nano.fcmae_ft_in22k_in1k": (15.62, 0.82664),
-    "deit3_small_patch16_224.fb_in22k_ft_in1k": (22.06, 0.83074),
-    "swin_small_patch4_window7_224.ms_in22k_ft_in1k": (49.61, 0.83298),
-    "convnextv2_tiny.fcmae_ft_in1k": (28.64, 0.83464),
-    "tf_efficientnetv2_s.in21k_ft_in1k": (21.46, 0.84288),
+    "convnextv2_nano.fcmae_ft_in22k_in1k": (15.62, 4.042, 0.82664),
+    "deit3_small_patch16_224.fb_in22k_ft_in1k": (22.06, 4.599, 0.83074),
+    "swin_small_patch4_window7_224.ms_in22k_ft_in1k": (49.61, 8.741, 0.83298),
+    "convnextv2_tiny.fcmae_ft_in1k": (28.64, 7.365, 0.83464),
+    "tf_efficientnetv2_s.in21k_ft_in1k": (21.46, 8.366, 0.84288),
 }
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
@@ -222,12 +223,12 @@ def _recommendation(full: str, name: str) -> Recommendation:
     from huggingface_hub import try_to_load_from_cache
 
     config: Any = timm.get_pretrained_cfg(name)
-    parameters, accuracy = RECOMMENDED[name]
+    parameters, gmacs, accuracy = RECOMMENDED[name]
     cached = try_to_load_from_cache(config.hf_hub_id, HUB_FILES[0])
     return Recommendation(
         full,
         parameters,
-        None,
+        gmacs,
         accuracy,
         "timm's results",
         config.license or "unknown",

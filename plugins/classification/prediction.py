@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError
+from visiongraft.task_contract.narrowing import ScoreThreshold, least_score
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Classified:
     score: float
     probabilities: dict[str, float]
 
-    def narrowed(self, score_threshold: float | None, top: int | None) -> Classified:
+    def narrowed(self, score_threshold: ScoreThreshold | None, top: int | None) -> Classified:
         """Return the most probable classes of at least a probability; the label stays.
 
         Examples:
@@ -49,7 +50,7 @@ class MultiClassified:
     labels: tuple[str, ...]
     probabilities: dict[str, float]
 
-    def narrowed(self, score_threshold: float | None, top: int | None) -> MultiClassified:
+    def narrowed(self, score_threshold: ScoreThreshold | None, top: int | None) -> MultiClassified:
         """Return the classes of at least a probability as the labels, and the most probable of them.
 
         Examples:
@@ -114,8 +115,8 @@ def _multi_label(names: Sequence[str], row: Sequence[float], decided: Any) -> Mu
 
 
 def _surest(
-    probabilities: Mapping[str, float], score_threshold: float | None, top: int | None
+    probabilities: Mapping[str, float], score_threshold: ScoreThreshold | None, top: int | None
 ) -> dict[str, float]:
     """Keep classes of at least a probability, the most probable first."""
     found = sorted(probabilities.items(), key=lambda item: -item[1])
-    return dict([item for item in found if item[1] >= (score_threshold or 0)][:top])
+    return dict([item for item in found if item[1] >= least_score(score_threshold, item[0])][:top])

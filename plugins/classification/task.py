@@ -49,6 +49,7 @@ from visiongraft.plugins.classification.metrics import (
     MultiLabelMetrics,
     SingleLabelMetrics,
 )
+from visiongraft.plugins.classification.mixing import mix_batch
 from visiongraft.plugins.classification.prediction import (
     Classified,
     MultiClassified,
@@ -56,11 +57,7 @@ from visiongraft.plugins.classification.prediction import (
 )
 from visiongraft.plugins.classification.prompt_learning import learn_prompts
 from visiongraft.plugins.classification.tip_adapter import tip_adapter
-from visiongraft.plugins.classification.transforms import (
-    AUGMENTATIONS,
-    TrainTransform,
-    mix_batch,
-)
+from visiongraft.plugins.whole_images.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError, name_some
+from visiongraft.task_contract.narrowing import ScoreThreshold, least_score
 
-SHOWN = 5  # objects in one line
+SHOWN = 8  # classes in one line
+LEAST_SCORE = 0.3  # of what is said to be there; a detector returns many boxes of low confidence
 
 
 @dataclass(frozen=True)
@@ -39,23 +42,43 @@ class Detected:
     objects: tuple[DetectedObject, ...]
 
     def summary(self) -> str:
-        """Name the objects of the highest scores.
+        """Name what is there: classes with their numbers and highest scores, and how much is less sure.
 
         Examples:
-            >>> Detected((DetectedObject("dog", 0.91, (0.0, 0.0, 9.0, 9.0)),)).summary()
-            'dog 0.91'
+            >>> box = (0.0, 0.0, 9.0, 9.0)
+            >>> found = [("dog", 0.91), ("cat", 0.5), ("dog", 0.4), ("cow", 0.1)]
+            >>> Detected(tuple(DetectedObject(label, score, box) for label, score in found)).summary()
+            '2 dog (0.91), cat (0.50); 1 below 0.30'
         """
-        named = [f"{each.label} {each.score:.2f}" for each in self.objects]
-        return name_some(named, SHOWN) or "nothing found"
+        if not self.objects:
+            return "nothing found"
+        sure = [each for each in self.objects if each.score >= LEAST_SCORE]
+        best: dict[str, float] = {}
+        for each in sure:
+            best[each.label] = max(best.get(each.label, 0.0), each.score)
+        counts = Counter(each.label for each in sure)
+        named = [
+            f"{f'{counts[name]} ' if counts[name] > 1 else ''}{name} ({score:.2f})"
+            for name, score in sorted(best.items(), key=lambda item: -item[1])
+        ]
+        line = name_some(named, SHOWN) or "nothing found"
+        less = len(self.objects) - len(sure)
+        return f"{line}; {less} below {LEAST_SCORE:.2f}" if less else line
 
-    def narrowed(self, score_threshold: float | None, top: int | None) -> Detected:
+    def crops(self) -> list[tuple[str, tuple[float, float, float, float]]]:
+        """Return the class of each object, and its box in pixels of the image."""
+        return [(each.label, each.box) for each in self.objects]
+
+    def narrowed(self, score_threshold: ScoreThreshold | None, top: int | None) -> Detected:
         """Return the objects of at least a score, and the surest of them.
 
         Examples:
             >>> Detected((DetectedObject("dog", 0.91, (0.0, 0.0, 9.0, 8.0)),)).narrowed(0.95, None)
             Detected(objects=())
         """
-        kept = [each for each in self.objects if each.score >= (score_threshold or 0)]
+        kept = [
+            each for each in self.objects if each.score >= least_score(score_threshold, each.label)
+        ]
         return Detected(tuple(kept[:top]))
 
     def rows(self) -> list[dict[str, Any]]:

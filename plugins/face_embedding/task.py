@@ -29,11 +29,11 @@ from visiongraft.plugins.face_embedding.example import write_folder
 from visiongraft.plugins.face_embedding.faces import Face, FaceSamples
 from visiongraft.plugins.face_embedding.formats.reading import has_identity_files
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery
-from visiongraft.plugins.face_embedding.gallery.verification import embed, verify
+from visiongraft.plugins.face_embedding.gallery.verification import verify
 from visiongraft.plugins.face_embedding.head import EmbeddingHead, PooledEmbedding
 from visiongraft.plugins.face_embedding.networks.source import read_published
-from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.transforms import AUGMENTATIONS, TrainTransform
+from visiongraft.plugins.whole_images.embedded import Embedded, predictions
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.task_contract.published import Published
@@ -294,7 +294,7 @@ class FaceEmbedding(Task):
         return replace(self, threshold=float(results["threshold"]))
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        return {"embed": embed, "verify": verify, "gallery": Gallery}
+        return {"verify": verify, "gallery": Gallery}
 
     def metadata(self) -> dict[str, Any]:
         return {

@@ -1,12 +1,9 @@
-"""Checks and small sums that several losses share."""
+"""Checks that several losses share."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-
-import torch
-from torch import Tensor, nn
 
 from visiongraft.errors import OptionError
 from visiongraft.options import is_integer, is_number
@@ -45,21 +42,6 @@ def warn_of_small_batches(loss: TransferLoss, step: TransferStep, least: int) ->
             len(step.batch.images),
             least,
         )
-
-
-def squared_norm(tensors: list[Tensor], like: nn.Module) -> Tensor:
-    """Sum the squares of all values.
-
-    Args:
-        tensors: Any tensors; may be empty.
-        like: A module on their device, of their type.
-
-    Returns:
-        A scalar.
-    """
-    if not tensors:
-        return next(like.parameters()).new_zeros(())
-    return torch.stack([t.square().sum() for t in tensors]).sum()
 
 
 def _check(

@@ -19,6 +19,8 @@ from visiongraft.saving.saved_model import WEIGHTS, is_saved_model, model_folder
 from visiongraft.training.resuming.inputs import changed_options
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
+EMBEDDINGS_ONLY = "with outputs=0 and features=1 only the embeddings are distilled"
+
 
 class Distillation(TransferLoss):
     """Distillation of a saved model's outputs (Hinton et al., 2015) and embeddings (Romero et al., 2015).
@@ -114,7 +116,7 @@ class Distillation(TransferLoss):
             with torch.no_grad():
                 wanted = self.teacher[1](features)
             divergence = output_divergence(
-                step.outputs, wanted, self.temperature, "distillation: the teacher"
+                step.outputs, wanted, self.temperature, "distillation: the teacher", EMBEDDINGS_ONLY
             )
             parts["outputs"] = self.outputs * divergence
         if self.regressor is not None:
@@ -139,6 +141,5 @@ class Distillation(TransferLoss):
             before, after = ({"class_names": list(names)} for names in (ours, theirs))
             for change in changed_options(before, after):
                 raise OptionError(
-                    f"the teacher {self.folder} has other classes: {change}; with outputs=0 and "
-                    "features=1 only the embeddings are distilled"
+                    f"the teacher {self.folder} has other classes: {change}; {EMBEDDINGS_ONLY}"
                 )

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, shorten
 
 
 def softened_divergence(scores: Tensor, wanted: Tensor, temperature: float) -> Tensor:
@@ -31,7 +31,9 @@ def softened_divergence(scores: Tensor, wanted: Tensor, temperature: float) -> T
     return temperature**2 * (teacher.exp() * (teacher - student)).sum(1).mean()
 
 
-def output_divergence(outputs: Any, wanted: Any, temperature: float, owner: str) -> Tensor:
+def output_divergence(
+    outputs: Any, wanted: Any, temperature: float, owner: str, remedy: str
+) -> Tensor:
     """Compute the divergence of all class scores that a head returns.
 
     Args:
@@ -39,6 +41,7 @@ def output_divergence(outputs: Any, wanted: Any, temperature: float, owner: str)
         wanted: The same of another head; maps may differ in height and width.
         temperature: T, above 0.
         owner: What returned ``wanted``, for messages.
+        remedy: What to do if they cannot be compared, for messages.
 
     Returns:
         The mean over the tensors of ``softened_divergence``.
@@ -57,11 +60,11 @@ def output_divergence(outputs: Any, wanted: Any, temperature: float, owner: str)
     if not alike:
         raise OptionError(
             f"{owner} returns {describe_shapes(wanted)}, and the network {describe_shapes(outputs)}; "
-            "only scores of the same classes can be compared"
+            f"only scores of the same classes can be compared; {remedy}"
         )
     if not all(a.ndim >= 2 and a.is_floating_point() for a in pairs[0]):
         raise OptionError(
-            f"{owner} returns {describe_shapes(wanted)}, which are no class scores (N, C, ...)"
+            f"{owner} returns {describe_shapes(wanted)}, which are no class scores (N, C, ...); {remedy}"
         )
     parts = [
         softened_divergence(a, resized(b, a), temperature) for a, b in zip(*pairs, strict=True)
@@ -78,7 +81,7 @@ def resized(maps: Tensor, like: Tensor) -> Tensor:
 
 def describe_shapes(outputs: Any) -> str:
     """Describe the shapes of a head's outputs in a message."""
-    return str(pytree.tree_map(lambda value: tuple(getattr(value, "shape", ())), outputs))
+    return shorten(str(pytree.tree_map(lambda value: tuple(getattr(value, "shape", ())), outputs)))
 
 
 def _two_or_more(scores: Tensor) -> Tensor:

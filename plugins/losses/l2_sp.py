@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from visiongraft.backbone import Backbone
-from visiongraft.plugins.losses.checks import check_strength, squared_norm
+from visiongraft.plugins.losses.checks import check_strength
 from visiongraft.training.transfer_losses import TransferLoss, TransferStep
 
 
@@ -44,7 +45,15 @@ class L2SP(TransferLoss):
         """Return the two parts, ``backbone`` and ``head``."""
         origin = dict(step.source.named_parameters())
         moved = [p - origin[n] for n, p in step.backbone.named_parameters() if p.requires_grad]
+        like = next(iter(origin.values()))
         return {
-            "backbone": self.alpha / 2 * squared_norm(moved, step.head),
-            "head": self.beta / 2 * squared_norm(list(step.head.parameters()), step.head),
+            "backbone": self.alpha / 2 * _squared_norm(moved, like),
+            "head": self.beta / 2 * _squared_norm(list(step.head.parameters()), like),
         }
+
+
+def _squared_norm(tensors: list[Tensor], like: Tensor) -> Tensor:
+    """Sum the squares of all values of tensors; of none it is a zero like another tensor."""
+    if not tensors:
+        return like.new_zeros(())
+    return torch.stack([t.square().sum() for t in tensors]).sum()

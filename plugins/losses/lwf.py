@@ -55,5 +55,7 @@ class LwF(TransferLoss):
         """Return the part ``old_outputs``."""
         assert step.source_head is not None
         outputs, wanted = step.source_head(step.features), step.source_outputs()
-        divergence = output_divergence(outputs, wanted, self.temperature, "lwf: the source head")
+        divergence = output_divergence(
+            outputs, wanted, self.temperature, "lwf: the source head", "choose another loss"
+        )
         return {"old_outputs": self.strength * divergence}

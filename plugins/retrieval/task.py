@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -16,11 +17,10 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
 from visiongraft.options import check_choice, check_flag, check_integer, is_number
-from visiongraft.plugins.classification.transforms import AUGMENTATIONS, TrainTransform
-from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.retrieval.captions import (
     CaptionedSamples,
     Captions,
+    encoder_named,
     is_captioned,
     read_evaluation,
     read_splits,
@@ -28,9 +28,12 @@ from visiongraft.plugins.retrieval.captions import (
 from visiongraft.plugins.retrieval.example import write_table
 from visiongraft.plugins.retrieval.head import ContrastiveLoss, RetrievalHead
 from visiongraft.plugins.retrieval.metrics import RetrievalMetrics
-from visiongraft.plugins.retrieval.search import embed, search
+from visiongraft.plugins.retrieval.search import search
+from visiongraft.plugins.whole_images.embedded import Embedded, predictions
+from visiongraft.plugins.whole_images.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
+from visiongraft.text_encoders import unit_vectors
 
 HEAD_STARTS = ("closed_form", "identity", "random")
 
@@ -169,7 +172,11 @@ class Retrieval(Task):
         return predictions(decoded, self.metadata())
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        return {"embed": embed, "search": search}
+        return {"search": search}
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed texts by the encoder that the model was trained with, as unit vectors."""
+        return unit_vectors(encoder_named(self.text), texts).astype(np.float32)
 
     def metadata(self) -> dict[str, Any]:
         return {"dimension": self.dimension, "similarity": "cosine", "text": self.text}

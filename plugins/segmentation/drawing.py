@@ -23,14 +23,14 @@ def draw_overlay(image: Image.Image, prediction: Segmented) -> Image.Image:
         prediction: Its prediction.
 
     Returns:
-        A new RGB image with the legend below the overlay. The legend lists the predicted classes,
-        sorted by number of pixels.
+        A new RGB image with the legend below the overlay. The legend lists the classes that are
+        painted, sorted by number of pixels.
     """
     colors = class_colors(len(prediction.class_names))
     pixels = np.asarray(image.convert("RGB")).astype(np.float32)
     if prediction.mask.ndim == 2:
-        named = [" ".join(name.lower().split()) for name in prediction.class_names]
-        opacity = np.array([0 if name == BACKGROUND else OPACITY for name in named], np.float32)
+        names = prediction.class_names
+        opacity = np.array([0 if _unpainted(prediction, n) else OPACITY for n in names], np.float32)
         blended = pixels + opacity[prediction.mask][..., None] * (colors[prediction.mask] - pixels)
     else:
         blended = pixels
@@ -44,13 +44,25 @@ def draw_overlay(image: Image.Image, prediction: Segmented) -> Image.Image:
     return _with_legend(overlay.resize(size, Image.Resampling.NEAREST), prediction, colors)
 
 
+def _unpainted(prediction: Segmented, name: str) -> bool:
+    """Check whether the pixels of a class keep their colors."""
+    return prediction.mask.ndim == 2 and " ".join(name.lower().split()) == BACKGROUND
+
+
 def _with_legend(
     image: Image.Image,
     prediction: Segmented,
     colors: np.ndarray[tuple[int, ...], np.dtype[np.uint8]],
 ) -> Image.Image:
     fractions = list(prediction.fractions.items())
-    present = sorted((i for i, (_, s) in enumerate(fractions) if s), key=lambda i: -fractions[i][1])
+    present = sorted(
+        (
+            i
+            for i, (name, share) in enumerate(fractions)
+            if share and not _unpainted(prediction, name)
+        ),
+        key=lambda i: -fractions[i][1],
+    )
     width = max(image.width, MIN_SIDE)
     size = max(12, min(width // 30, 32))
     font = ImageFont.load_default(size)

@@ -9,9 +9,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from visiongraft.errors import BackboneError
-from visiongraft.plugins.backbones.hf_source import CONFIG, HfSource, require_transformers
-from visiongraft.plugins.backbones.hub import check_reachable, explained, license_of
+from visiongraft.errors import BackboneError, WeightsError, name_some
+from visiongraft.plugins.backbones.hf_backbone import quiet
+from visiongraft.plugins.backbones.hf_source import HfSource, check_source, require_transformers
+from visiongraft.plugins.backbones.hub import explained, license_of
 from visiongraft.plugins.text_encoders.tower import TextTower
 from visiongraft.text_encoders import (
     Pairing,
@@ -20,6 +21,7 @@ from visiongraft.text_encoders import (
     TextEncoderSource,
 )
 
+SHOWN = 3  # missing tensors in a message
 # How the tokenizers of each kind of network pad: SigLIP was trained on texts of full length.
 PADDING: dict[str, bool | str] = {"clip": True, "siglip": "max_length", "siglip2": "max_length"}
 
@@ -40,18 +42,17 @@ class HfTextSource(TextEncoderSource):
         require_transformers(full)
         import transformers
 
-        if not Path(name).is_dir():
-            check_reachable(full, name, [CONFIG])
-        with explained(full, name):
+        check_source(full, name)
+        with explained(full, name), quiet():
             config = transformers.AutoConfig.from_pretrained(name)
             if config.model_type not in PADDING:
                 raise BackboneError(
                     f"{full} is a network of the type {config.model_type!r}; text encoders are those of "
                     f"{', '.join(PADDING)}"
                 )
-            tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            tokenizer = _tokenizer(full, name)
             if pretrained:
-                model = transformers.AutoModel.from_pretrained(name, dtype=torch.float32)
+                model = _pretrained(full, name)
             else:
                 model = transformers.AutoModel.from_config(config)  # type: ignore[no-untyped-call]
         provenance = {"source": f"transformers {transformers.__version__}", "weights": "random"}
@@ -77,6 +78,35 @@ class HfTextSource(TextEncoderSource):
             return cast("Tensor", model.get_text_features(input_ids=tokens).pooler_output)
 
         return TextTower(info, model, model.text_model.get_input_embeddings(), tokenize, encode)
+
+
+def _tokenizer(full: str, name: str) -> Any:
+    """Load a tokenizer, and check that it is not the empty one of a folder without its files."""
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    one, other = tokenizer(["x", "y"])["input_ids"]
+    if one == other:
+        raise BackboneError(
+            f"{full}: the tokenizer of {name} knows no words; its files are missing, such as vocab.json"
+        )
+    return tokenizer
+
+
+def _pretrained(full: str, name: str) -> Any:
+    """Load a network, and check that its text tower is complete."""
+    import transformers
+
+    model, report = transformers.AutoModel.from_pretrained(
+        name, dtype=torch.float32, output_loading_info=True
+    )
+    lacking = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    lacking = {key for key in lacking if not key.startswith("vision_model.")}
+    if lacking:
+        raise WeightsError(
+            f"{full}: {name} has no complete text tower; missing {name_some(sorted(lacking), SHOWN)}"
+        )
+    return model
 
 
 def _width(model: Any) -> int:

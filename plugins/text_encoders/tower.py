@@ -103,7 +103,7 @@ def _span(tower: TextTower, words: str) -> tuple[int, int]:
     )
     if start is None or stop is None:
         raise OptionError(
-            f"text encoder {tower.info.name!r} has no room for a class after {words!r}"
+            f"text encoder {tower.info.name!r} has no room for a class after {len(words.split())} words"
         )
     return start, stop
 

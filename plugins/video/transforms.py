@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from visiongraft.plugins.classification.transforms import TrainTransform
+from visiongraft.plugins.whole_images.transforms import TrainTransform
 
 
 class ClipTransform:

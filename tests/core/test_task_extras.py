@@ -229,8 +229,8 @@ def test_verbs_are_methods_of_the_model(fit_toy, toy_data, toy_network, Learning
 
 def test_without_verbs_a_missing_attribute_is_missing(toy_network):
     model = TransferModel(toy_network)
-    with pytest.raises(AttributeError, match="a model has no 'embed'"):
-        model.embed([])
+    with pytest.raises(AttributeError, match="a model has no 'identify'"):
+        model.identify([])
     assert not hasattr(TransferModel.__new__(TransferModel), "network")
 
 

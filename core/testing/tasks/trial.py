@@ -46,9 +46,11 @@ EPOCHS = 40  # of the run that must overfit the images
 
 
 @schedule
-def overfit(stages: Sequence[str], epochs: int, *, learning_rate: float = 3e-3) -> Phases:
+def overfit(
+    stages: Sequence[str], epochs: int, *, learning_rate: float = 3e-3, batch_norm: str = "frozen"
+) -> Phases:
     """Train everything, without augmentation."""
-    yield Phase(epochs, "all", learning_rate, augment=False)
+    yield Phase(epochs, "all", learning_rate, batch_norm=batch_norm, augment=False)
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class TaskTrial(Trial):
         size: Network input, one number or height and width.
         schedule: The schedule of short runs.
         exporter: Suffix of the exported file.
+        batch_norm: What happens to running statistics while a few images are overfit, as in ``Phase``.
         settings: Further settings of ``fit`` for every run.
     """
 
@@ -90,13 +93,14 @@ class TaskTrial(Trial):
         size: int | tuple[int, int] = SIZE,
         schedule: str | Schedule = "lp_ft",
         exporter: str = ".onnx",
+        batch_norm: str = "frozen",
         **settings: Any,
     ) -> None:
         super().__init__(task)
         self.given = task
         self.backbone, self.normalized = backbone, normalized
         self.size = (size, size) if isinstance(size, int) else size
-        self.schedule, self.suffix = schedule, exporter
+        self.schedule, self.suffix, self.batch_norm = schedule, exporter, batch_norm
         self.settings = settings
         self._made: dict[Any, Any] = {}
 
@@ -348,7 +352,8 @@ class TaskTrial(Trial):
     def _train(self) -> Trained:
         words = f"to train everything on {len(self.example.splits.train)} images"
         out = self.folder("trained") / "run"
-        return self.fit(words, schedule=overfit, epochs=EPOCHS, out=out)
+        schedule = overfit(batch_norm=self.batch_norm)
+        return self.fit(words, schedule=schedule, epochs=EPOCHS, out=out)
 
     def overfit(self) -> Network:
         """Return the network after the last epoch of that run; its model is of the best epoch."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from visiongraft.errors import DataError, OptionError
 from visiongraft.plugins.face_embedding.gallery.search import Vectors
-from visiongraft.plugins.face_embedding.prediction import Embedded
+from visiongraft.plugins.whole_images.embedded import Embedded
 
 
 class Embedder(Protocol):

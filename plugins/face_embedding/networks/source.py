@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, name_stages
 from visiongraft.errors import BackboneError, WeightsError
@@ -106,7 +108,11 @@ class FaceBackbone(Backbone):
 
     def forward(self, images: Tensor) -> Features:
         maps, embedding = self.model(images)
-        return Features(tuple(maps), embedding)
+        on_grid = (
+            _on_grid(values, images, stride)
+            for values, stride in zip(maps, self.info.strides, strict=True)
+        )
+        return Features(tuple(on_grid), embedding)
 
     def convert_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Name the tensors of published files as this module does; leave out their classifier."""
@@ -115,6 +121,15 @@ class FaceBackbone(Backbone):
             for n, t in weights.items()
             if not n.startswith(CLASSIFIER)
         }
+
+
+def _on_grid(values: Tensor, images: Tensor, stride: int) -> Tensor:
+    """Pad a map to one value for each ``stride`` pixels: layers without padding leave the border out."""
+    height, width = (ceil(side / stride) for side in images.shape[2:])
+    down, right = max(height - values.shape[2], 0), max(width - values.shape[3], 0)
+    if not (down or right):
+        return values
+    return pad(values, (right // 2, right - right // 2, down // 2, down - down // 2))
 
 
 class FaceSource(BackboneSource):

@@ -50,5 +50,7 @@ def test_a_folder_may_have_any_name_and_a_file_of_another_format_is_refused(tmp_
     assert not is_prediction_file(tmp_path / "drawn.csv")
     assert not is_prediction_file(tmp_path / "v1.2")
     assert is_prediction_file(tmp_path / "found.CSV")
-    with pytest.raises(OptionError, match=r"found.parquet: pass a .csv or .json file, or a folder"):
-        is_prediction_file(tmp_path / "found.parquet")
+    with pytest.raises(
+        OptionError, match=r"found.xlsx: pass a .csv, .parquet or .json file, or a folder"
+    ):
+        is_prediction_file(tmp_path / "found.xlsx")

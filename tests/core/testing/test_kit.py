@@ -12,13 +12,15 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 
-from visiongraft.backbone import BackboneSource
+from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features
 from visiongraft.cli import main
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.readers import DataReader, DataSplits
 from visiongraft.errors import BackboneError, PluginError
 from visiongraft.hookspecs import hookimpl
+from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.testing import (
     BACKBONE_CHECKS,
@@ -137,6 +139,45 @@ def test_each_built_in_source_passes_what_trains_nothing(name: str) -> None:
     trial = BackboneTrial(plugins().get("backbone", name))
     for check in BACKBONE_CHECKS[:6]:
         check(trial)
+
+
+class Blind(Backbone):
+    """Returns the same for all images, though it has a batch norm that could collect statistics."""
+
+    def __init__(self) -> None:
+        norm, scale = nn.BatchNorm2d(4), nn.Conv2d(3, 4, 3, 2, 1)
+        names = [f"norm.{n}" for n in norm.state_dict()] + [
+            f"scale.{n}" for n in scale.state_dict()
+        ]
+        stages = dict.fromkeys(names, "stem")
+        super().__init__(
+            BackboneInfo("mine/blind", stages, (4,), (2,), 4, PreprocessConfig((32, 32)))
+        )
+        self.norm, self.scale = norm, scale
+
+    def forward(self, images: Tensor) -> Features:
+        found = self.norm(self.scale(images * 0))
+        return Features((found,), found.mean((2, 3)))
+
+
+class BlindSource(BackboneSource):
+    prefix = "mine"
+
+    def names(self) -> list[str]:
+        return ["blind"]
+
+    def build(self, name: str, **options: Any) -> Backbone:
+        return Blind()
+
+
+def test_statistics_of_batch_norms_are_tried_once_and_excuse_nothing() -> None:
+    overfit = next(check for check in BACKBONE_CHECKS if check.name == "a_few_images_are_overfit")
+    trial = BackboneTrial(BlindSource())
+    with pytest.raises(CheckError, match=r"a value near 0|a decreasing loss"):
+        overfit(trial)
+    assert trial.specimen.batch_norm == "train"
+    assert not trial.update_statistics()
+    assert not BackboneTrial("simple_cnn").update_statistics()
 
 
 def test_a_source_that_is_not_installed_is_found_by_the_engine_all_the_same() -> None:

@@ -3,16 +3,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub.constants
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from visiongraft.backbone import Backbone
 from visiongraft.errors import BackboneError, WeightsError
 from visiongraft.lookup.backbones import load_backbone
+from visiongraft.plugins.backbones.timm_source import RECOMMENDED
 
 Check = Callable[[Backbone], None]
 
@@ -353,3 +356,15 @@ def test_an_unsupported_size_raises_a_backbone_error_despite_pretrained_weights(
 def test_pretrained_weights_can_be_chosen_by_tag() -> None:
     backbone = load_backbone("timm/test_resnet.r160_in1k", None)
     assert backbone.info.name == "timm/test_resnet.r160_in1k"
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", RECOMMENDED)
+def test_operations_of_recommended_networks_are_those_that_pytorch_counts(name: str) -> None:
+    config: Any = timm.get_pretrained_cfg(name)
+    size = config.test_input_size or config.input_size
+    with torch.device("meta"):
+        network = timm.create_model(name).eval()
+        with FlopCounterMode(display=False) as counted, torch.no_grad():
+            network(torch.zeros(1, *size))
+    assert RECOMMENDED[name][1] == pytest.approx(counted.get_total_flops() / 2e9, rel=1e-3)

@@ -237,6 +237,8 @@ def test_models_without_a_context_are_refused(
     with pytest.raises(OptionError, match=r"template '\{\}' has no words before the class; pass"):
         bare.learn_prompts(colors, text=name)
     assert bare.learn_prompts(colors, text=name, context=2, epochs=1).facts["prompt learning"]
+    with pytest.raises(OptionError, match="if it is a folder, pass its path: text=NAME"):
+        model.learn_prompts(colors)
     joined = vg.zero_shot(CLASSES, name, templates="photo{}")
     with pytest.raises(OptionError, match="does not begin with the tokens of 'photo'"):
         joined.learn_prompts(colors, text=name)

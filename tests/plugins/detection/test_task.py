@@ -199,8 +199,9 @@ def test_predictions_have_names_scores_and_boxes_in_order() -> None:
 
 
 def test_a_summary_names_the_most_confident_objects_in_one_line() -> None:
-    assert FOUND.summary() == "cat 0.90, dog 0.10"
-    assert Detected(FOUND.objects * 4).summary().endswith(", cat 0.90 and 3 more")
+    assert FOUND.summary() == "cat (0.90); 1 below 0.30"
+    assert Detected(FOUND.objects * 50).summary() == "50 cat (0.90); 50 below 0.30"
+    assert Detected(FOUND.objects[1:]).summary() == "nothing found; 1 below 0.30"
     assert Detected(()).summary() == "nothing found"
 
 

@@ -16,9 +16,9 @@ from visiongraft.network import Network
 from visiongraft.plugins.face_embedding.faces import Face
 from visiongraft.plugins.face_embedding.head import EmbeddingHead
 from visiongraft.plugins.face_embedding.loss import LOSSES
-from visiongraft.plugins.face_embedding.prediction import Embedded, predictions
 from visiongraft.plugins.face_embedding.task import LOSS_NAMES, OVER_PAIRS, FaceEmbedding
 from visiongraft.plugins.face_embedding.transforms import TrainTransform
+from visiongraft.plugins.whole_images.embedded import Embedded, predictions
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.seeds import seeded
 from visiongraft.task import create_task
@@ -195,4 +195,4 @@ def test_the_threshold_is_what_the_validation_pairs_decide() -> None:
 
 
 def test_a_models_verbs_are_those_of_faces() -> None:
-    assert set(FaceEmbedding().model_methods()) == {"embed", "verify", "gallery"}
+    assert set(FaceEmbedding().model_methods()) == {"verify", "gallery"}

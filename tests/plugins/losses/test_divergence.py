@@ -58,22 +58,22 @@ def test_outputs_of_several_tensors_are_averaged_and_maps_resized() -> None:
         softened_divergence(ours["b"], torch.ones(2, 3, 4, 4), 2.0),
     ]
     expected = float(sum(parts)) / 2
-    assert float(output_divergence(ours, theirs, 2.0, "x")) == pytest.approx(expected)
+    assert float(output_divergence(ours, theirs, 2.0, "x", "try y")) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        (torch.zeros(2, 4), r"x returns \(2, 4\), and the network \(2, 3\)"),
+        (torch.zeros(2, 4), r"x returns \(2, 4\), and the network \(2, 3\); .*; try y"),
         ({"a": torch.zeros(2, 3)}, r"x returns \{'a': \(2, 3\)\}"),
         (torch.zeros(2), r"x returns \(2,\)"),
     ],
 )
 def test_other_outputs_are_refused(wanted: Any, words: str) -> None:
     with pytest.raises(OptionError, match=words):
-        output_divergence(torch.zeros(2, 3), wanted, 2.0, "x")
+        output_divergence(torch.zeros(2, 3), wanted, 2.0, "x", "try y")
 
 
 def test_what_is_no_class_score_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"x returns \(2,\), which are no class scores"):
-        output_divergence(torch.zeros(2), torch.zeros(2), 2.0, "x")
+    with pytest.raises(OptionError, match=r"x returns \(2,\), which are no class scores .*; try y"):
+        output_divergence(torch.zeros(2), torch.zeros(2), 2.0, "x", "try y")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from visiongraft.errors import OptionError
 from visiongraft.schedules import Phase
@@ -47,6 +49,12 @@ def test_it_is_zero_where_nothing_of_the_backbone_trains(bench: Callable[..., An
     at = bench("l2_sp")
     apply_phase(at.network, Phase(1, "head"))
     assert float(at.parts(at.batch())["backbone"].detach()) == 0
+
+
+def test_a_head_without_parameters_has_no_norm(bench: Callable[..., Any]) -> None:
+    at = bench("l2_sp")
+    parts = at.loss(replace(at.seen(at.batch()), head=nn.Identity()))
+    assert float(parts["head"].detach()) == 0
 
 
 @pytest.mark.parametrize("options", ["alpha=-1", "beta='much'", "alpha=True"])

@@ -65,7 +65,9 @@ def test_classes_that_nothing_is_predicted_as_leave_it_finite() -> None:
 def test_a_task_whose_classes_do_not_exclude_each_other_is_refused(
     bench: Callable[..., Any], loss: str
 ) -> None:
-    with pytest.raises(OptionError, match="exclude each other, which task 'classification' has"):
+    with pytest.raises(
+        OptionError, match="exclude each other, which task 'classification' does not have"
+    ):
         bench(loss, multi_label=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import open_clip
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from tests.plugins.text_encoders import tiny_clip
-from visiongraft import load_text_encoder
-from visiongraft.errors import BackboneError, PluginError, WeightsError
+from visiongraft import load_backbone, load_text_encoder
+from visiongraft.errors import BackboneError, PluginError, VisiongraftError, WeightsError
 from visiongraft.plugins.text_encoders.wordllama_text import WordllamaSource
 from visiongraft.testing import check_text_encoder
 
@@ -100,6 +102,42 @@ def test_what_is_missing_is_one_line(
         monkeypatch.setitem(sys.modules, library, None)
         with pytest.raises(BackboneError, match=r"run pip install 'visiongraft\["):
             load_text_encoder(name)
+
+
+def test_a_folder_without_the_text_tower_or_its_tokenizer_is_refused(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    bare, mute = tmp_path / "bare", tmp_path / "mute"
+    for folder in (bare, mute):
+        shutil.copytree(folders["clip"], folder)
+    file = bare / "model.safetensors"
+    kept = {n: t for n, t in load_file(file).items() if not n.startswith("text_model.")}
+    save_file(kept, file, {"format": "pt"})
+    with pytest.raises(
+        WeightsError, match=r"has no complete text tower; missing text_model\."
+    ) as caught:
+        load_text_encoder(f"hf/{bare}")
+    assert "\n" not in str(caught.value)
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (mute / name).unlink()
+    with pytest.raises(BackboneError, match="knows no words; its files are missing"):
+        load_text_encoder(f"hf/{mute}")
+
+
+@pytest.mark.parametrize("name", ["hf/./gone", "open_clip/local-dir:gone"])
+def test_a_folder_that_is_not_here_is_one_line(name: str) -> None:
+    for load in (load_text_encoder, load_backbone):
+        with pytest.raises(VisiongraftError, match=r"gone is (not|neither) a folder"):
+            load(name)
+
+
+def test_transformers_prints_nothing_while_it_loads(
+    folders: dict[str, Path], capfd: pytest.CaptureFixture[str]
+) -> None:
+    load_text_encoder(f"hf/{folders['clip']}")
+    load_backbone(f"hf/{folders['clip']}")
+    assert capfd.readouterr() == ("", "")
+    assert transformers.utils.logging.is_progress_bar_enabled()
 
 
 def test_a_tokenizer_of_another_network_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import skimage.data
 import torch
 from PIL import Image
 
+from visiongraft.cli import main
 from visiongraft.errors import DataError, PluginError, WeightsError
 from visiongraft.plugins.face_embedding.alignment import mtcnn
 from visiongraft.plugins.face_embedding.alignment.detectors import (
@@ -233,3 +235,33 @@ def test_windows_reach_over_the_edge_as_gray() -> None:
     assert window[:, 10:, 10:].min() == 1
     assert window[:, :10].max() == 0
     assert mtcnn._crop(planes, torch.tensor([[40.0, 40.0, 60.0, 60.0]]), 24).abs().max() == 0
+
+
+BRIGHT = """
+import numpy as np
+
+def build(text):
+    points = np.array([[12, 15], [28, 15], [20, 22], [14, 30], [26, 30]], float)
+    count = lambda image: int(image.max() > 0)
+    return lambda image: (np.tile([[0, 0, 40, 40]], (count(image), 1)), np.tile(points, (count(image), 1, 1)))
+"""
+
+
+def test_the_command_aligns_a_folder(
+    install: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(
+        "faces", "[visiongraft.face_detectors]\nbright = bright_faces:build\n", bright_faces=BRIGHT
+    )
+    for name, value in (("face", 200), ("dark", 0)):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        image = np.full((40, 40, 3), value, np.uint8)
+        Image.fromarray(image).save(tmp_path / "photos" / f"{name}.png")
+    given = ["align-faces", str(tmp_path / "photos"), "--out", str(tmp_path / "out")]
+    assert main([*given, "--detector", "bright:", "--side", "32", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["written"], found["without_face"]) == (1, ["dark.png"])
+    with Image.open(tmp_path / "out" / "face.png") as image:
+        assert image.size == (32, 32)
+    assert main([*given, "--detector", "bright:"]) == 2
+    assert "already exists" in capsys.readouterr().err

@@ -14,7 +14,7 @@ import pytest
 from visiongraft.errors import ArtifactError, DataError, OptionError
 from visiongraft.plugins.face_embedding.gallery.gallery import Gallery, Identification
 from visiongraft.plugins.face_embedding.gallery.verification import embed, verify
-from visiongraft.plugins.face_embedding.prediction import Embedded
+from visiongraft.plugins.whole_images.embedded import Embedded
 
 
 class Angles:
@@ -212,7 +212,7 @@ def test_galleries_need_no_pytorch() -> None:
     code = (
         "import sys\n"
         "import visiongraft.plugins.face_embedding.gallery.gallery\n"
-        "import visiongraft.plugins.face_embedding.prediction\n"
+        "import visiongraft.plugins.whole_images.embedded\n"
         "assert 'torch' not in sys.modules, 'torch was imported'\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -18,7 +18,7 @@ from visiongraft.plugins.face_embedding.networks.iresnet import DEPTHS, IResNet
 from visiongraft.plugins.face_embedding.networks.mobilefacenet import MobileFaceNet
 from visiongraft.plugins.face_embedding.networks.source import NETWORKS, FaceSource, read_published
 from visiongraft.plugins.face_embedding.task import FaceEmbedding
-from visiongraft.testing import check_backbone
+from visiongraft.testing import BACKBONE_CHECKS, BackboneTrial, check_backbone
 
 PARAMETERS = {  # in thousands, as published or counted in the libraries of these checkpoints
     "mobilefacenet": 1000,
@@ -58,7 +58,7 @@ def test_maps_have_the_strides_and_channels_that_are_stated(name: str) -> None:
     assert features.pooled.shape == (1, info.embedding_dim)
     for values, channels, stride in zip(features.maps, info.channels, info.strides, strict=True):
         assert values.shape[1] == channels
-        assert abs(info.preprocess.size[0] / stride - values.shape[2]) <= 4
+        assert values.shape[2:] == tuple(-(-side // stride) for side in info.preprocess.size)
     assert set(info.stage_of) == set(backbone.state_dict())
     assert len(backbone.stages) >= 5
 
@@ -153,3 +153,11 @@ def test_the_length_of_the_embedding_is_that_of_the_backbone() -> None:
 @pytest.mark.exhaustive
 def test_the_source_passes_the_kit() -> None:
     check_backbone("faces/mobilefacenet")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", ["iresnet18", "inception_resnet_v1"])
+def test_larger_networks_pass_what_trains_nothing(name: str) -> None:
+    trial = BackboneTrial(f"faces/{name}")
+    for check in BACKBONE_CHECKS[:7]:
+        check(trial)

@@ -1,11 +1,9 @@
-"""Augmentation of training images, and mixing of batches (mixup, CutMix)."""
+"""Augmentation of training images whose targets belong to all of the image."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
-from torch import Tensor
 from torchvision.transforms import v2
 
 AUGMENTATIONS = ("none", "light", "strong")
@@ -52,31 +50,3 @@ class TrainTransform:
         """
         colored = image.shape[-3] in (1, 3)
         return (self._with_colors if colored else self._without_colors)(image), target
-
-
-def mix_batch(
-    images: Tensor, targets: Tensor, *, classes: int, mixup: float, cutmix: float
-) -> tuple[Tensor, Tensor]:
-    """Mix each image of a batch, and its target, with its neighbor.
-
-    Args:
-        images: float (N, C, height, width).
-        targets: int64 (N,) class ids or float (N, classes).
-        classes: Number of classes.
-        mixup: Parameter of the Beta distribution of the mixing ratio; 0 for none.
-        cutmix: The same for the area that is pasted from the neighbor; 0 for none. With both,
-            one of the two is chosen at random for each batch.
-
-    Returns:
-        Mixed images and float (N, classes) targets; both unchanged if both parameters are 0.
-    """
-    transforms: list[Any] = []
-    if mixup:
-        transforms.append(v2.MixUp(alpha=mixup, num_classes=classes))
-    if cutmix:
-        transforms.append(v2.CutMix(alpha=cutmix, num_classes=classes))
-    if not transforms:
-        return images, targets
-    chosen = transforms[int(torch.randint(len(transforms), ()))]
-    mixed: tuple[Tensor, Tensor] = chosen(images, targets)
-    return mixed

@@ -1,0 +1,63 @@
+"""Embeddings of samples: what the task decodes as such, or the pooled features of the backbone."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from visiongraft.backbone import Features
+from visiongraft.data.samples import Samples
+from visiongraft.errors import DataError, OptionError
+from visiongraft.extra_outputs import first_features
+from visiongraft.network import Network
+from visiongraft.training.evaluation import decode_samples
+
+NAME = "embedding"  # of the result that is the embedding of a task that trains one
+
+Vectors = NDArray[np.float32]
+
+
+def embed_samples(network: Network, samples: Samples, batch_size: int) -> Vectors:
+    """Compute one vector for each sample; targets are not read.
+
+    Args:
+        network: The network; left in evaluation mode.
+        samples: The samples.
+        batch_size: Samples per forward pass.
+
+    Returns:
+        float32 (N, D), in the order of the samples: ``embedding`` of the decoded results, if the task has
+        one; otherwise the pooled features of the first pass through the backbone, of clips their mean over
+        the frames.
+
+    Raises:
+        OptionError: The backbone does not run once for each sample, as in generators.
+        DataError: There are none, or one cannot be read.
+    """
+    if not len(samples):
+        raise DataError(f"there are no {network.task.inputs.name} to embed")
+    found: dict[int, Vectors] = {}
+    with first_features(network.backbone) as passed:
+        for decoded, _, positions in decode_samples(
+            network, samples, batch_size, for_metrics=False
+        ):
+            own = decoded.get(NAME)
+            vectors = own if own is not None and own.ndim == 2 else _pooled(passed)
+            passed.clear()
+            if vectors is None or len(vectors) != len(positions):
+                raise OptionError(
+                    f"models for task {network.task.name!r} have no embeddings: their backbone does not "
+                    f"run once for each of the {network.task.inputs.name}"
+                )
+            found.update(zip(positions, vectors.astype(np.float32), strict=True))
+    return np.stack([found[i] for i in range(len(samples))])
+
+
+def _pooled(passed: list[Features]) -> NDArray[np.floating] | None:
+    if not passed:
+        return None
+    pooled: Tensor = passed[0].pooled.detach().float()
+    if pooled.ndim > 2:  # the frames of clips
+        pooled = pooled.flatten(1, -2).mean(1)
+    return np.asarray(pooled.cpu().numpy())
