@@ -58,8 +58,9 @@ class Pyramid(nn.Module):
             channels, WIDTH, extra_blocks=LastLevelP6P7(WIDTH, WIDTH)
         )
         self.out_channels = WIDTH
+        self.everything = settings.everything
         for name, parameter in self.body.named_parameters():
-            parameter.requires_grad_(not name.startswith(FROZEN))
+            parameter.requires_grad_(self.everything or not name.startswith(FROZEN))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Return the maps from fine to coarse."""
@@ -69,10 +70,10 @@ class Pyramid(nn.Module):
         return maps
 
     def train(self, mode: bool = True) -> Pyramid:
-        """Keep batch norms as they were trained."""
+        """Keep batch norms as they were trained, unless everything trains."""
         super().train(mode)
         for module in self.body.modules():
-            if isinstance(module, nn.BatchNorm2d):
+            if isinstance(module, nn.BatchNorm2d) and not self.everything:
                 module.eval()
         return self
 

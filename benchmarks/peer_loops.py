@@ -38,6 +38,8 @@ class Settings:
         seed: Of everything random.
         workers: Processes that load images.
         threads: Threads of PyTorch.
+        everything: Whether torchvision's detectors train the whole network with batch norm, as visiongraft's do,
+            and not only what torchvision's references train.
         clock: ``"wall"``, or ``"cpu"`` for the processor's time, which other work on the machine does not stretch;
             then without workers.
     """
@@ -54,6 +56,7 @@ class Settings:
     seed: int = 0
     workers: int = 0
     threads: int = 1
+    everything: bool = False
     clock: str = "wall"
 
     def now(self) -> float:

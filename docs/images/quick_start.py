@@ -62,8 +62,8 @@ def screenshot(page: Any, name: str, clip: dict[str, float] | None = None) -> No
     Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 
-def look(report: Path) -> None:
-    """Take pictures of the report: its beginning, the worst mistakes, and these on a phone."""
+def look(report: Path, comparison: Path) -> None:
+    """Take pictures of the comparison and the report: its beginning, its worst mistakes, these on a phone."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         wide = browser.new_context(viewport=WIDE).new_page()
@@ -79,6 +79,9 @@ def look(report: Path) -> None:
             page.wait_for_timeout(500)
         screenshot(wide, "mistakes")
         screenshot(phone, "phone")
+        wide.goto(comparison.resolve().as_uri())
+        wide.wait_for_timeout(3000)
+        screenshot(wide, "comparison")
 
 
 def main() -> None:
@@ -87,7 +90,7 @@ def main() -> None:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else name)
         os.chdir(folder)
         walk()
-        look(Path("runs/probe/report.html"))
+        look(Path("runs/probe/report.html"), Path("comparison.html"))
         tile = Image.open("photos/cat/96-192.png").convert("RGB").resize((192, 192))
         (explained,) = Path("explanations").iterdir()
         canvas = Image.new("RGB", (384, 192))

@@ -6,7 +6,7 @@ class that is most like it: its score times their intersection over union.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,8 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from visiongraft.backbone import Features
+from visiongraft.plugins.detection.models.anchors import is_letterboxed
+from visiongraft.plugins.detection.objects import shown_sizes
 from visiongraft.task import Decoded
 from visiongraft.task_contract.explained import Explained
 
@@ -23,7 +25,7 @@ BOXES = 3  # that are explained of an image
 
 def explained_boxes(
     decode: Callable[[Any], Decoded],
-    outputs: Any,
+    outputs: Mapping[str, Tensor],
     sizes: Tensor,
     names: Sequence[str],
     wanted: str | None,
@@ -38,7 +40,8 @@ def explained_boxes(
         wanted: The only class to explain.
     """
     found = decode(outputs)
-    height, width = sizes[0].tolist()
+    # What the network sees of a letterboxed image has a margin.
+    height, width = shown_sizes(sizes[0], outputs["size"], is_letterboxed(outputs)).tolist()
     explained: list[Explained] = []
     for i in range(int(found["count"][0])):
         name = names[int(found["labels"][0, i])]
