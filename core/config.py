@@ -132,7 +132,7 @@ class FitConfig:
     data: Data | None = setting(None, "Path of a dataset in one of the task's formats")
     task: str = setting(
         None,
-        "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",
+        "Name of the task, as listed by `visiongraft tasks`, or a .toml or .yaml file with the heads of several",
         "the only one that claims the data",
     )
     task_options: dict[str, Any] = setting(None, "Options of the task")

@@ -118,7 +118,7 @@ def fit(
     Args:
         data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
             pairs, or a tuple (training, validation) of either.
-        task: Name of the task, as listed by ``visiongraft tasks``, or a .toml file with the heads of several
+        task: Name of the task, as listed by ``visiongraft tasks``, or a .toml or .yaml file with the heads of several
             tasks; or a task object. ``None`` for the only installed task that claims the data.
         task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a

@@ -203,7 +203,8 @@ class Curves:
             return
         from matplotlib.figure import Figure
 
-        headline, streams = run.network.task.headline, run.target_streams
+        headline, first = run.network.task.headline, run.history[0].get("evaluate_on", {})
+        streams = [name for name in run.target_streams if first.get(name)]
         panels = 3 if streams else 2
         figure = Figure(figsize=(4 * panels, 3.2), dpi=120, layout="constrained")
         loss, metric, *others = figure.subplots(1, panels)
