@@ -60,6 +60,7 @@ from visiongraft.optimizers import optimizer as optimizer
 from visiongraft.preparation.assembling import assemble as assemble
 from visiongraft.preprocess import PreprocessConfig as PreprocessConfig
 from visiongraft.privacy import Privacy as Privacy
+from visiongraft.reporting.batch import show_batch as show_batch
 from visiongraft.reporting.contract import ReportedRun as ReportedRun
 from visiongraft.reporting.contract import ReportSection as ReportSection
 from visiongraft.reporting.writing import report as report

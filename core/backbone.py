@@ -89,38 +89,54 @@ class Recommendation:
 
 
 FROM_FILE = "file"  # the source of weights that a user's file contains
+DATA_LICENSE = (
+    "data license"  # entry of a provenance: license of the images that weights were trained on
+)
+IMAGES = "training images"
 UNKNOWN = "unknown"  # the license of weights for which none is stated
 _NON_COMMERCIAL = re.compile(r"(?i)\bnc\b|non-?commercial|research[ -]only")
+_NO_DERIVATIVES = re.compile(r"(?i)\bnd\b|no-?derivatives")
 _COPYLEFT = re.compile(r"(?i)\ba?gpl")  # not of LGPL, which does not reach what uses it
 
 
 def licenses(provenance: Mapping[str, Any]) -> dict[str, str]:
-    """Return the licenses of weights, also of those that a saved model started from.
+    """Return the licenses of weights and training images, also of those that a saved model started from.
 
     Args:
         provenance: ``BackboneInfo.provenance``.
 
     Returns:
-        Licenses by whose they are, the latest first; ``"unknown"`` if none is stated.
+        Licenses by whose they are, the latest first; ``"unknown"`` if none of weights is stated.
 
     Examples:
-        >>> licenses({"license": "mit", "before: license": "cc-by-nc-4.0"})
-        {'weights': 'mit', 'before: weights': 'cc-by-nc-4.0'}
+        >>> licenses({"license": "mit", "before: license": "cc-by-nc-4.0", "data license": "cc0-1.0"})
+        {'weights': 'mit', 'before: weights': 'cc-by-nc-4.0', 'training images': 'cc0-1.0'}
     """
-    found = {
-        key.removesuffix("license") + "weights": str(value)
-        for key, value in provenance.items()
-        if key.rpartition(" ")[2] == "license"
-    }
-    return found or {"weights": UNKNOWN}
+    found = {}
+    for key, value in provenance.items():
+        owner = key.removesuffix("license")
+        if key.endswith(DATA_LICENSE):
+            found[owner.removesuffix("data ") + IMAGES] = str(value)
+        elif key.rpartition(" ")[2] == "license":
+            found[owner + "weights"] = str(value)
+    return found if any(is_of_weights(key) for key in provenance) else {"weights": UNKNOWN, **found}
+
+
+def is_of_weights(key: str) -> bool:
+    """Check whether an entry of a provenance is the license of weights that training began with."""
+    names = key.split(" ")
+    return names[-1] == "license" and "data" not in names and "teacher:" not in names
 
 
 def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return a line about each license that forbids commercial use or is copyleft, or that a file does not state.
+    """Return a line about each license that forbids something or asks for something in return.
 
     Args:
         name: Full name of the backbone.
         provenance: ``BackboneInfo.provenance``, also of what a saved model started from.
+
+    Returns:
+        Lines on licenses that forbid commercial use or adaptations, are copyleft, or that a file does not state.
 
     Examples:
         >>> license_warning("b", {"license": "apache-2.0"})
@@ -129,12 +145,17 @@ def license_warning(name: str, provenance: Mapping[str, Any]) -> tuple[str, ...]
         ('the license of the weights file w.pth is unknown; state it: weights_license=..., --weights-license',)
         >>> license_warning("b", {"before: license": "cc-by-nc-4.0"})
         ('the license of the weights of b, cc-by-nc-4.0, forbids commercial use, also of models made with them',)
+        >>> license_warning("b", {"license": "mit", "data license": "cc-by-nc-4.0"})
+        ('the license of training images, cc-by-nc-4.0, forbids commercial use, also of models made with them',)
     """
     lines = []
-    for value in dict.fromkeys(licenses(provenance).values()):
-        what = f"the license of the weights of {name}, {value}"
+    stated = {(whose.endswith(IMAGES), text): None for whose, text in licenses(provenance).items()}
+    for of_images, value in stated:
+        what = f"the license of {IMAGES if of_images else f'the weights of {name}'}, {value}"
         if _NON_COMMERCIAL.search(value):
             lines.append(f"{what}, forbids commercial use, also of models made with them")
+        if _NO_DERIVATIVES.search(value):
+            lines.append(f"{what}, forbids to share adaptations, as models made with them may be")
         if _COPYLEFT.search(value):
             lines.append(
                 f"{what}, asks for the source of what is distributed with them, AGPL also of what is offered as "

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from visiongraft.html import html_table
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -136,6 +138,17 @@ class Certificate:
         single = [c for c in self.comparisons if (c.inputs, c.batch) == ("real", 1)]
         predictions = sum(c.predictions for c in single)
         return sum(c.mismatches for c in single) / predictions if predictions else None
+
+    def _repr_html_(self) -> str:
+        rows = [(c.inputs, c.batch, c.images, c.difference, c.mismatches) for c in self.comparisons]
+        columns = ["inputs", "batch", "images", "difference", "mismatches"]
+        metric = (
+            f"; {self.headline} {self.metric_torch:.4f} in PyTorch, {self.metric_exported:.4f} in the file"
+            if self.metric_torch is not None and self.metric_exported is not None
+            else ""
+        )
+        notes = html_table(["note"], [[note] for note in self.warnings]) if self.warnings else ""
+        return html_table(columns, rows, f"{self.file} ({self.precision}){metric}") + notes
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields, and the totals computed from them, as JSON values."""

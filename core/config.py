@@ -15,6 +15,7 @@ from types import NoneType
 from typing import Annotated, Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 from visiongraft.errors import ArtifactError, OptionError
+from visiongraft.group_training import GroupTraining
 from visiongraft.options import is_integer, is_number
 from visiongraft.privacy import Privacy
 from visiongraft.saving.files import read_json, through_json, write_json
@@ -131,7 +132,7 @@ class FitConfig:
     data: Data | None = setting(None, "Path of a dataset in one of the task's formats")
     task: str = setting(
         None,
-        "Name of the task, as listed by `visiongraft tasks`, or a .toml file with the heads of several",
+        "Name of the task, as listed by `visiongraft tasks`, or a .toml or .yaml file with the heads of several",
         "the only one that claims the data",
     )
     task_options: dict[str, Any] = setting(None, "Options of the task")
@@ -180,6 +181,26 @@ class FitConfig:
         None,
         "Digests of images of the dataset that are not used, as inputs.json of a run has them",
         "all images are used",
+        since=3,
+    )
+    groups: str | None = setting(
+        None,
+        "Groups of images that are measured each by itself: an attribute of the samples, such as a further column of a "
+        "table, or a .csv file with the columns path and group",
+        "no groups",
+        since=3,
+    )
+    group_training: str | None = setting(
+        None,
+        "How groups share the loss: reweight lets each count alike, group_dro or group_dro(step_size=0.05) lets those "
+        "with a high loss count most",
+        "each image counts alike",
+        since=3,
+    )
+    data_license: str | None = setting(
+        None,
+        "License of the training images, such as CC-BY-NC-4.0, which models and exported files then state",
+        "what README.md in the dataset's folder states",
         since=3,
     )
     evaluate_on: NamedPaths | None = setting(
@@ -313,6 +334,10 @@ class FitConfig:
             {**(self.evaluate_on or {}), **(self.streams or {})}
         )
         Privacy.read(self.privacy)
+        if GroupTraining.read(self.group_training) is not None and self.groups is None:
+            raise OptionError(
+                f"group_training={self.group_training!r} needs groups, such as groups='site'"
+            )
         if self.swa is not None and self.ema is not None:
             raise OptionError(
                 f"swa={self.swa} and ema={self.ema} average the same weights; choose one"

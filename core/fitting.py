@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from visiongraft.config import AUTO, GIGABYTE, Device, FitConfig, Precision, Rep
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
-from visiongraft.preparation.arguments import new_settings
+from visiongraft.preparation.arguments import given_groups, new_settings
 from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given, RunData
 from visiongraft.preparation.facts import run_facts
@@ -41,6 +41,7 @@ from visiongraft.system.processes import as_lost_process
 from visiongraft.task import Task
 from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
+from visiongraft.training.grouped.weights import begin_groups, check_groups
 from visiongraft.training.private.accounting import begin_privacy
 from visiongraft.training.private.refusals import refuse_settings
 from visiongraft.training.resuming.chosen_callbacks import ChosenCallbacks
@@ -73,6 +74,9 @@ def fit(
     out: str | Path | None = None,
     validation: float | Literal["nested"] = 0.2,
     leave_out: list[str] | None = None,
+    data_license: str | None = None,
+    groups: str | Path | Callable[[str], str] | None = None,
+    group_training: str | None = None,
     evaluate_on: Mapping[str, Any] | None = None,
     select: str = "best",
     streams: Mapping[str, Any] | None = None,
@@ -114,7 +118,7 @@ def fit(
     Args:
         data: Path of a dataset in one of the task's formats, a map-style dataset of (image, target)
             pairs, or a tuple (training, validation) of either.
-        task: Name of the task, as listed by ``visiongraft tasks``, or a .toml file with the heads of several
+        task: Name of the task, as listed by ``visiongraft tasks``, or a .toml or .yaml file with the heads of several
             tasks; or a task object. ``None`` for the only installed task that claims the data.
         task_options: Options of the task, if it is passed by name.
         backbone: Name of a backbone, as listed by ``visiongraft backbones``, or the folder of a
@@ -142,6 +146,15 @@ def fit(
             from folds of the validation images, each measured at the epoch that the others choose.
         leave_out: Digests of images of the dataset that are not used, as ``inputs.json`` of a run has them, such
             as those of people who withdrew; see ``forget``.
+        data_license: License of the training images, such as ``"CC-BY-NC-4.0"``, which models and exported files then
+            state, with warnings of what it forbids; ``None`` for what the card of the dataset states, ``README.md`` in
+            its folder.
+        groups: Groups of images that are measured each by itself: an attribute of the samples, such as a further
+            column of a table, or a .csv file with the columns ``path`` and ``group``; or a function from the name of a
+            sample, such as its path, to its group, which a resumed run must be passed again. The metric
+            ``worst_group_...`` is the headline of the worst group; ``select`` may name it.
+        group_training: How groups share the loss: ``"reweight"`` lets each count alike, ``"group_dro"`` or
+            ``"group_dro(step_size=0.05)"`` lets those with a high loss count most. ``None`` lets each image count alike.
         evaluate_on: Further labeled datasets to evaluate after each epoch, by name, each in any form
             that ``data`` takes.
         select: Which epoch to keep: ``"best"``, ``"last"``, or the best that satisfies conditions,
@@ -263,7 +276,9 @@ def fit(
             _measure_settings(run, given, accelerator, started)
             refuse_idle_losses(run)
         inputs, before = inputs_of(run, found), images_of_start(run)
-        common = _Common(found, inputs, before, listeners, hooks, resume, allow_changed_data)
+        common = _Common(
+            found, inputs, before, listeners, hooks, resume, allow_changed_data, groups
+        )
         if len(trials) == 1:
             return common.train(run, accelerator, folder)
         return common.train_each(Strengths(run, config, trials, found, sources.backbone), folder)
@@ -281,6 +296,7 @@ class _Common:
         hooks: Their callbacks.
         resume: Whether to go on with what is in their folders.
         allow_changed_data: Whether to do so with other data, too.
+        groups: What defines the groups of images, as the user passed it.
     """
 
     data: RunData
@@ -290,6 +306,7 @@ class _Common:
     hooks: pluggy.PluginManager
     resume: bool
     allow_changed_data: bool
+    groups: Any
 
     def train(
         self,
@@ -317,6 +334,9 @@ class _Common:
             refuse_settings(run, accelerator.num_processes)
             if checkpoint is None:
                 begin_privacy(run)
+        begin_groups(run, given_groups(run.config, self.groups))
+        if checkpoint is not None:
+            check_groups(run, checkpoint.state)
         engine = Engine(run, self.hooks, accelerator)
         if checkpoint is None:
             engine.measure_before()

@@ -111,6 +111,8 @@ class Task(OptionalMethods, ABC):
             and contrastive losses do, so that its parts are not means over samples. Pairs are formed
             within one forward pass of one process: gradient accumulation and further processes add
             more such passes, but do not make them larger.
+        metrics_over_pairs: Whether metrics compare samples with each other, so that results have no meaning where a
+            sample appears twice, as in a bootstrap.
         adversarial: Whether parts of the loss oppose each other, so that their sum need not fall.
         whole_image_targets: Whether targets are about images as wholes, as a class is and a mask is not:
             any augmentation then leaves them valid, also that of another task on the same images.
@@ -138,6 +140,7 @@ class Task(OptionalMethods, ABC):
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = None
     input_size: ClassVar[tuple[int, int] | None] = None
     loss_over_pairs: ClassVar[bool] = False
+    metrics_over_pairs: ClassVar[bool] = False
     adversarial: ClassVar[bool] = False
     whole_image_targets: ClassVar[bool] = False
     splits_alike: ClassVar[bool] = False

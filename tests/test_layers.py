@@ -25,7 +25,7 @@ SOURCES = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     # Words, numbers and seeds: nothing of images, models or plugins.
     ("errors", "adaptation.timm_layers"),
-    ("saving.files",),
+    ("html", "saving.files"),
     ("caching.images", "class_file", "data.batch", "saving.classes", "saving.tensors"),
     (
         "options",
@@ -44,6 +44,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     # What plugins may implement, and finding them: kinds are data here, no class is imported.
     ("hookspecs", "privacy"),
     ("registry",),
+    ("group_training",),
     # Parts of tasks that need no model: what decodes, draws and compares without torch.
     (
         "task_contract.class_rows",

@@ -30,7 +30,7 @@ def test_encoders_are_trained_and_compared(
     given += ["--results", tmp_path / "cells.jsonl", "--epochs", 1, "--side", 32, "--seeds", 1]
     benchmark.main([str(value) for value in (*given, "--channels", 16)])
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-    assert len(table) == 2 + 3
+    assert len(table) == 2 + 4
 
 
 def test_images_that_are_their_targets_have_no_distance(benchmark: Any) -> None:
@@ -39,3 +39,9 @@ def test_images_that_are_their_targets_have_no_distance(benchmark: Any) -> None:
     same, other = (benchmark.measure(images, wanted, 32) for wanted in (images, images[::-1]))
     assert same["fid"] == pytest.approx(0, abs=1e-6)
     assert same["psnr"] == 100 > other["psnr"]
+
+
+def test_haze_brings_all_colors_nearer_to_one(benchmark: Any) -> None:
+    black, white = benchmark.hazed([np.full((2, 2, 3), value, np.uint8) for value in (0, 255)])
+    assert (white - black == 140).all()
+    assert black[0, 0].tolist() == [98, 63, 29]

@@ -22,7 +22,7 @@ class Attack:
     """How well an attack tells the training images of a model from others.
 
     Attributes:
-        name: ``"loss"`` or ``"lira"``.
+        name: ``"loss"``, ``"lira"`` or ``"canaries"``.
         auc: Area under the ROC curve: 0.5 for guessing.
         low: Lower end of its interval of 95 %, by a bootstrap over images.
         high: Upper end.

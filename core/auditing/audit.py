@@ -21,17 +21,22 @@ from visiongraft.auditing.attacks import (
     likelihood_ratios,
     permitted_area,
 )
+from visiongraft.auditing.canaries import attack_canaries
 from visiongraft.backbone import Features
+from visiongraft.config import FitConfig
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, one_line
 from visiongraft.fitting import fit
 from visiongraft.loss_parts import read_parts
 from visiongraft.model import TransferModel, load
+from visiongraft.network import Network
 from visiongraft.options import check_integer
 from visiongraft.preparation.datasets import Given, RunData, read_run_data
 from visiongraft.preparation.resumed import merged, resumed_settings
+from visiongraft.schedules import Schedule
 from visiongraft.seeds import mix_seed, seeded
+from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_evaluation
 from visiongraft.training.resuming.inputs import RunInputs
 
@@ -76,7 +81,9 @@ class Audit:
         return lines
 
 
-def audit(run: str | Path, *, data: Any = None, shadows: int = 16, seed: int = 0) -> Audit:
+def audit(
+    run: str | Path, *, data: Any = None, shadows: int = 16, canaries: int = 0, seed: int = 0
+) -> Audit:
     """Attack the model of a run: can its training images be told from others?
 
     The first attack compares losses: those of training images tend to be lower (Yeom et al., 2018). The
@@ -89,7 +96,10 @@ def audit(run: str | Path, *, data: Any = None, shadows: int = 16, seed: int = 0
         data: Images that were not in training, in any form that ``evaluate`` takes; the run's validation images if
             ``None``. They should come from where the training images come from: an attack also finds any other difference.
         shadows: Number of shadow heads, at least 4; 0 leaves LiRA out.
-        seed: Seed of the shadow heads and the intervals.
+        canaries: Number of canaries, at least 20: training images whose targets are exchanged for those of others.
+            The run is trained once more, in memory, with about half of them, and attacked by their losses. This shows
+            what a training like it remembers, also where no other images are at hand.
+        seed: Seed of the shadow heads, the canaries and the intervals.
 
     Returns:
         Areas under ROC curves with intervals of 95 %: 0.5 for an attack that guesses.
@@ -106,6 +116,7 @@ def audit(run: str | Path, *, data: Any = None, shadows: int = 16, seed: int = 0
         raise OptionError(
             f"shadows={shadows}: LiRA needs at least 4 shadow heads, or 0 to leave it out"
         )
+    check_integer("canaries", canaries, least=0)
     folder = Path(run)
     model, found = load(folder), _data_of(folder)
     members = found.checked.train
@@ -114,7 +125,7 @@ def audit(run: str | Path, *, data: Any = None, shadows: int = 16, seed: int = 0
         raise OptionError(
             f"{len(members)} training images and {len(others)} others are too few; {FEWEST} of each are needed"
         )
-    inside, outside = (_measure(model, samples) for samples in (members, others))
+    inside, outside = (_measure(model.network, samples) for samples in (members, others))
     attacks = [judge("loss", -inside.losses, -outside.losses, seed)]
     left_out = {}
     reason = "switched off" if shadows == 0 else _no_shadows(model)
@@ -127,6 +138,8 @@ def audit(run: str | Path, *, data: Any = None, shadows: int = 16, seed: int = 0
             reason = f"the head does not run on the embedding alone ({one_line(error)})"
     if reason:
         left_out["lira"] = reason
+    if canaries:
+        attacks.append(_canaries(folder, canaries, seed))
     return Audit(len(members), len(others), tuple(attacks), left_out, _privacy(model))
 
 
@@ -145,10 +158,25 @@ class _Measured:
     targets: list[Any]
 
 
+def _canaries(folder: Path, count: int, seed: int) -> Attack:
+    config, task, schedule = _settings(folder)
+    sets = merged(config.evaluate_on, None), merged(config.streams, None)
+
+    def measure(network: Network, samples: Samples) -> Floats:
+        return _measure(network, samples).losses
+
+    return attack_canaries(config, task, schedule, Given(config.data, *sets), count, seed, measure)
+
+
+def _settings(folder: Path) -> tuple[FitConfig, Task, Schedule]:
+    """Read the settings of a run."""
+    defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
+    return resumed_settings(folder, defaults, defaults)
+
+
 def _data_of(folder: Path) -> RunData:
     """Read the data of a run again, and compare them with those that it was trained on."""
-    defaults = {n: p.default for n, p in inspect.signature(fit).parameters.items()}
-    config, task, _ = resumed_settings(folder, defaults, defaults)
+    config, task, _ = _settings(folder)
     if config.start is not None:
         raise OptionError(
             "audit cannot read the data of a run that continued with a model; audit a run without start"
@@ -168,12 +196,11 @@ def _others(model: TransferModel, data: Any) -> Samples:
     return read_evaluation(model.task, data).samples
 
 
-def _measure(model: TransferModel, samples: Samples) -> _Measured:
+def _measure(network: Network, samples: Samples) -> _Measured:
     """Compute the loss and the embedding of each image, without augmentation."""
-    network = model.network
     losses, pooled, targets = [], [], []
     loss = network.task.build_loss().eval()
-    for batch in _batches(model, samples):
+    for batch in _batches(network, samples):
         with torch.no_grad():
             features = network.backbone(batch.images.to(next(network.parameters()).device))
             outputs = network.head(features)
@@ -184,8 +211,7 @@ def _measure(model: TransferModel, samples: Samples) -> _Measured:
     return _Measured(np.array(losses), torch.cat(pooled), targets)
 
 
-def _batches(model: TransferModel, samples: Samples) -> Iterator[Any]:
-    network = model.network
+def _batches(network: Network, samples: Samples) -> Iterator[Any]:
     network.eval()
     loader = BatchLoader(
         SampleDataset(samples, network.preprocess_on_cpu()),

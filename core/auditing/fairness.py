@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.data.groups import SMALL, group_names
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.model import TransferModel, load
 from visiongraft.options import check_integer
+from visiongraft.saving.saved_model import add_facts, model_folder
 from visiongraft.seeds import mix_seed
 from visiongraft.task import Task
-from visiongraft.training.evaluation import attribute_values, decode_samples, scalars
+from visiongraft.training.evaluation import decode_samples, scalars
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 from visiongraft.training.measuring.margins import Estimate
 
 ENDS = (0.025, 0.975)  # of an interval of 95 %
 SHUFFLES = 199
-SMALL = 20  # images, below which a group has no interval and no part in differences
 
 Positions = NDArray[np.int64]
 
@@ -77,6 +78,24 @@ class Fairness:
         parts = {"differences": plain(self.differences), "ratios": plain(self.ratios)}
         return {**vars(self), "groups": groups, **parts}
 
+    def facts(self, data: Any) -> dict[str, Any]:
+        """Return what model card and report tell, as JSON values.
+
+        Args:
+            data: What was measured on.
+        """
+        groups = {}
+        for group in self.groups:
+            value = group.metrics[self.headline]
+            groups[group.name or "(none)"] = {
+                "images": group.images,
+                self.headline: value.value,
+                "from": None if group.small else value.low,
+                "to": None if group.small else value.high,
+            }
+        where = Path(data).name if isinstance(data, (str, Path)) else "data in memory"
+        return {"by": self.by, "data": where, "groups": groups, "findings": self.statements()}
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return heads and rows of a table of the headline by group."""
         rows = []
@@ -105,10 +124,11 @@ def fairness(
     model: str | Path | TransferModel,
     data: Any,
     *,
-    groups: str | Callable[[str], str],
+    groups: str | Path | Callable[[str], str],
     replicates: int = 100,
     seed: int = 0,
     batch_size: int = 32,
+    save: bool = False,
 ) -> Fairness:
     """Compare the metrics of groups of images, with intervals, by fairlearn's ``MetricFrame``.
 
@@ -119,11 +139,12 @@ def fairness(
     Args:
         model: A model, or the folder of a run or a saved model.
         data: Labeled data in any form that ``evaluate`` takes.
-        groups: An attribute of the samples, such as a further column of a table; or a function from the name of
-            a sample, such as its path, to the name of its group.
+        groups: An attribute of the samples, such as a further column of a table; a file with the columns ``path``
+            and ``group``; or a function from the name of a sample, such as its path, to the name of its group.
         replicates: Number of bootstrap replicates, at least 20.
         seed: Seed of bootstrap and permutations.
         batch_size: Images per forward pass.
+        save: Write the results into the model card, from where reports take them, too; ``model`` is then a folder.
 
     Returns:
         The metrics by group, and how they differ.
@@ -137,10 +158,13 @@ def fairness(
     """
     check_integer("replicates", replicates, least=20)
     frame_class = _metric_frame()
+    if save and isinstance(model, TransferModel):
+        raise OptionError("save=True needs the folder of the model, whose card is written")
     chosen = model if isinstance(model, TransferModel) else load(model)
+    _refuse_pairs(chosen.task)
     channels = chosen.backbone_info.in_channels
     samples = prepare_evaluation(chosen.task, data, channels, chosen.training_images).samples
-    values = _values(samples, groups)
+    values = group_names(samples, groups)
     counts = Counter(values)
     if len(counts) < 2:
         raise OptionError(f"groups: all {len(samples)} images are in one group, {values[0]!r}")
@@ -162,14 +186,31 @@ def fairness(
             ci_quantiles=list(ENDS),
             random_state=seed,
         )
-    return Fairness(
+    found = Fairness(
         chosen.task.headline,
-        groups if isinstance(groups, str) else getattr(groups, "__name__", "group"),
+        str(groups) if isinstance(groups, (str, Path)) else getattr(groups, "__name__", "group"),
         tuple(_group(rows, labels, value, counts[value], frame, names) for value in sorted(counts)),
         {} if frame is None else _estimates(frame.difference(), frame.difference_ci()),
         {} if frame is None else _estimates(frame.ratio(), frame.ratio_ci()),
         _chance(rows, labels, compared, chosen.task.headline, seed) if several else None,
     )
+    if save and not isinstance(model, TransferModel):
+        add_facts(model_folder(Path(model)), chosen.network, {"fairness": found.facts(data)})
+    return found
+
+
+def _refuse_pairs(task: Task) -> None:
+    """Refuse tasks whose results have no meaning for images that are drawn several times."""
+    if task.metrics_over_pairs or task.targets_in_common:
+        own = (
+            "; call match_rates"
+            if "match_rates" in task.model_methods()
+            else "; call evaluate with by=..."
+        )
+        raise OptionError(
+            f"task {task.name!r} compares images with each other, so that intervals by drawing images again would be "
+            f"wrong{own}"
+        )
 
 
 def _metric_frame() -> Any:
@@ -180,12 +221,6 @@ def _metric_frame() -> Any:
             "fairness needs fairlearn: pip install 'visiongraft[fairness]'"
         ) from error
     return MetricFrame
-
-
-def _values(samples: Samples, groups: str | Callable[[str], str]) -> list[str]:
-    if isinstance(groups, str):
-        return attribute_values(samples, groups)
-    return [str(groups(samples.name(index))) for index in range(len(samples))]
 
 
 @dataclass(frozen=True)

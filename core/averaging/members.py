@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
 from visiongraft.adaptation.networks import merged_network
+from visiongraft.backbone import DATA_LICENSE
 from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import OptionError, name_some
 from visiongraft.model import TransferModel, load
@@ -97,7 +98,7 @@ class Members:
             difference = next(_differences(models[0], model), None)
             if difference is not None:
                 raise OptionError(f"{name} cannot be averaged with {names[0]}: {difference}")
-        if len({str(model.backbone_info.provenance) for model in models}) > 1:
+        if len({str(_begun_with(model)) for model in models}) > 1:
             log.warning(
                 "the models do not start from the same weights according to their provenance; averages "
                 "are good only of models that do"
@@ -122,8 +123,16 @@ class Members:
         return known
 
     def network(self) -> Network:
-        """Return a copy of the first model's network, for an average."""
-        return deepcopy(merged_network(self.models[0].network)).eval()
+        """Return a copy of the first model's network, for an average, with the licenses of all."""
+        network = deepcopy(merged_network(self.models[0].network)).eval()
+        info = network.backbone.info
+        known = dict(info.provenance)
+        for number, model in enumerate(self.models[1:], 2):
+            for key, value in model.backbone_info.provenance.items():
+                if key.rpartition(" ")[2] == "license" and known.get(key) != value:
+                    known[f"model {number}: {key}"] = value
+        network.backbone.info = replace(info, provenance=known)
+        return network
 
     def evaluation(self, data: Any) -> EvaluationData | None:
         """Prepare the images to measure averages on.
@@ -274,3 +283,9 @@ def _differences(first: TransferModel, other: TransferModel) -> Iterator[str]:
 
 def _differ(shapes: Sequence[Mapping[str, Any]], name: str) -> bool:
     return shapes[0].get(name) != shapes[1].get(name)
+
+
+def _begun_with(model: TransferModel) -> dict[str, str]:
+    """Return what a model began with, without the license of what it was trained on."""
+    known = model.backbone_info.provenance
+    return {key: value for key, value in known.items() if not key.endswith(DATA_LICENSE)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from visiongraft.averaging.members import Members, Model, averaged_model, headline, measured
@@ -52,7 +51,9 @@ def soup(
         ``visiongraft.soup(["runs/a", "runs/b", "runs/c"], greedy=True, data="flowers/val").save("soup")``
         ``visiongraft.soup("runs/a", epochs="all")``
     """
-    given = [models] if isinstance(models, str | Path | TransferModel) else list(models)
+    given = (
+        list(models) if isinstance(models, Sequence) and not isinstance(models, str) else [models]
+    )
     if epochs is None:
         if len(given) < 2:
             raise OptionError(

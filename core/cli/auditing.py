@@ -20,6 +20,13 @@ def audit(
     shadows: Annotated[
         int, typer.Option(min=0, help="Number of shadow heads of LiRA; 0 leaves it out.")
     ] = 16,
+    canaries: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Number of training images to mislabel in another training that is attacked.",
+        ),
+    ] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Seed of shadow heads and intervals.")] = 0,
     as_json: Json = False,
 ) -> Answer:
@@ -27,7 +34,7 @@ def audit(
     from visiongraft.auditing.audit import audit as audit_run
 
     with shown_warnings():
-        found = audit_run(run, data=data, shadows=shadows, seed=seed)
+        found = audit_run(run, data=data, shadows=shadows, canaries=canaries, seed=seed)
     counts = f"{found.members} training images against {found.others} others"
     return Answer(found.to_json(), [counts, *found.statements()])
 
@@ -65,17 +72,20 @@ def fairness(
     by: Annotated[
         str,
         typer.Option(
-            metavar="ATTRIBUTE",
-            help="What defines the groups, such as a further column of a table.",
+            metavar="ATTRIBUTE|FILE.csv",
+            help="What defines the groups: a further column of a table, or a file with the columns path and group.",
         ),
     ],
     replicates: Annotated[int, typer.Option(min=20, help="Bootstrap replicates.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of bootstrap and permutations.")] = 0,
+    save: Annotated[
+        bool, typer.Option("--save", help="Write the results into the model card.")
+    ] = False,
     as_json: Json = False,
 ) -> Answer:
     """Compare the metrics of MODEL for groups of images, with intervals."""
     from visiongraft.auditing.fairness import fairness as compare_groups
 
     with shown_warnings():
-        found = compare_groups(model, data, groups=by, replicates=replicates, seed=seed)
+        found = compare_groups(model, data, groups=by, replicates=replicates, seed=seed, save=save)
     return Answer(found.to_json(), [table(*found.table()), *found.statements()])

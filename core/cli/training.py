@@ -162,7 +162,7 @@ def _trained(model: TransferModel, out: Path) -> Answer:
         **({} if outcome.nested is None else {"nested_validation": outcome.nested}),
         **{
             name: model.facts[name]
-            for name in ("evaluation", "selection", "privacy", "strengths")
+            for name in ("evaluation", "selection", "privacy", "groups", "strengths")
             if name in model.facts
         },
     }
@@ -173,6 +173,8 @@ def _trained(model: TransferModel, out: Path) -> Answer:
     rows = _set_rows(best.get("evaluate_on", {}), headline)
     if rows:
         parts.append(table(["evaluation set", headline], rows))
+    if groups := model.facts.get("groups"):
+        parts.append(table(["group", "training images", headline], _group_rows(groups, headline)))
     if strengths := model.facts.get("strengths"):
         rows = [
             [name, str(f["epoch"] + 1), f"{f[headline]:.4f}", "yes" if f["satisfied"] else "no"]
@@ -201,6 +203,17 @@ def _set_rows(results: dict[str, dict[str, float]], headline: str) -> list[list[
         for name, metrics in results.items()
         if headline in metrics  # not in those of streams
     ]
+
+
+def _group_rows(groups: dict[str, Any], headline: str) -> list[list[str]]:
+    """Return a row for each group of images, with a remark if it is small."""
+    rows = []
+    for name, facts in groups.items():
+        value = facts.get(headline)
+        shown = "not measured" if value is None else f"{value:.4f}"
+        note = f" ({facts['note']})" if "note" in facts else ""
+        rows.append([name, str(facts["training images"]), shown + note])
+    return rows
 
 
 def _phase_rows(history: list[dict[str, Any]], task: Any) -> list[list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from visiongraft.comparing.page import comparison_page
 from visiongraft.errors import escape_unprintable
+from visiongraft.html import html_table
 from visiongraft.training.measuring.margins import Estimate
 
 
@@ -123,6 +124,10 @@ class ModelComparison:
     def html(self) -> str:
         """Return a page of HTML that needs no other file."""
         return comparison_page(self)
+
+    def _repr_html_(self) -> str:
+        statements = html_table([""], [[line] for line in self.statements()])
+        return html_table(*self.table()) + statements
 
     def __str__(self) -> str:
         columns, rows = self.table()

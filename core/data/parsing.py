@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tomllib
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -55,6 +56,24 @@ def read_json(path: Path) -> Any:
         return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{printable(path)} is not valid JSON: {one_line(error)}") from error
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file of at most 16 MB.
+
+    Args:
+        path: The file, in UTF-8.
+
+    Returns:
+        Its values by name.
+
+    Raises:
+        DataError: The file cannot be read, or is not valid TOML.
+    """
+    try:
+        return tomllib.loads(read_text(path, SMALL_FILE_BYTES))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{printable(path)} is not valid TOML: {one_line(error)}") from error
 
 
 def read_yaml(path: Path, as_text: bool = False) -> Any:

@@ -11,6 +11,7 @@ from typing import Any
 from visiongraft.data.report import count_and_name
 from visiongraft.data.samples import Samples
 from visiongraft.errors import escape_unprintable
+from visiongraft.html import html_table
 from visiongraft.mistakes.page import mistakes_page
 
 COLUMNS = (
@@ -159,6 +160,10 @@ class Mistakes:
     def html(self) -> str:
         """Return a page of HTML with the images, which needs no other file."""
         return mistakes_page(self)
+
+    def _repr_html_(self) -> str:
+        statements = html_table([""], [[line] for line in self.statements()])
+        return html_table(*self.table()) + statements
 
     def __str__(self) -> str:
         columns, rows = self.table()

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from visiongraft.data.images import load_item
+from visiongraft.data.parsing import read_toml, read_yaml
 from visiongraft.data.splits import as_pair
-from visiongraft.errors import DataError, near_matches, one_line
+from visiongraft.errors import DataError, near_matches
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def data_by_head(data: Any, heads: Collection[str]) -> tuple[dict[str, Any], boo
     """Find the dataset of each head.
 
     Args:
-        data: Datasets by head, or a TOML file of their paths; a map-style dataset whose targets are
+        data: Datasets by head, or a TOML or YAML file of their paths; a map-style dataset whose targets are
             dicts by head; anything else for all heads; or a pair (training, validation) of these.
         heads: The names of the heads.
 
@@ -47,7 +47,7 @@ def data_by_head(data: Any, heads: Collection[str]) -> tuple[dict[str, Any], boo
         The datasets of the heads that have one, and whether all are one dataset of the same images.
 
     Raises:
-        DataError: A name is not that of a head, or the TOML file cannot be read.
+        DataError: A name is not that of a head, or the file cannot be read.
     """
     pair = as_pair(data)
     if pair is not None:
@@ -56,7 +56,7 @@ def data_by_head(data: Any, heads: Collection[str]) -> tuple[dict[str, Any], boo
             missing = min(first.keys() ^ second.keys())
             raise DataError(f"head {missing!r} has data in one part of the pair only")
         return {head: (first[head], second[head]) for head in first}, one
-    if isinstance(data, str | Path) and str(data).endswith(".toml"):
+    if isinstance(data, str | Path) and _names_heads(Path(data), heads):
         data = read_paths(Path(data))
     if isinstance(data, Mapping):
         for name in data:
@@ -73,16 +73,21 @@ def data_by_head(data: Any, heads: Collection[str]) -> tuple[dict[str, Any], boo
     return {head: own for head, own in items.items() if len(own)}, True
 
 
+def _names_heads(path: Path, heads: Collection[str]) -> bool:
+    """Check whether a file has the paths of the heads' datasets; YAML files may be datasets themselves."""
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        return path.suffix == ".toml"
+    found = read_yaml(path)
+    return isinstance(found, dict) and not found.keys().isdisjoint(heads)
+
+
 def read_paths(path: Path) -> dict[str, str]:
-    """Read a TOML file with the path of each head's dataset, relative to the file.
+    """Read a TOML or YAML file with the path of each head's dataset, relative to the file.
 
     Raises:
         DataError: It cannot be read, or contains anything else.
     """
-    try:
-        found = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {one_line(error)}") from error
+    found = read_toml(path) if path.suffix == ".toml" else read_yaml(path)
     for name, value in found.items():
         if not isinstance(value, str):
             raise DataError(f"{path}: {name} = {value!r} is not the path of a dataset")

@@ -103,6 +103,10 @@ class MultiTask(Task):
         return {n: v for n, v in first.items() if all(n in o and o[n] == v for o in others)}
 
     @property
+    def splits_alike(self) -> bool:  # type: ignore[override]
+        return all(task.splits_alike for task in self.tasks.values())
+
+    @property
     def loss_over_pairs(self) -> bool:  # type: ignore[override]
         return any(task.loss_over_pairs for task in self.tasks.values())
 

@@ -38,6 +38,7 @@ from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import check_task_class
 
 DEFAULT_SCHEDULE = "lp_ft"
+FUNCTION = "function "  # before the name of a function, in settings that may be one
 
 
 def new_settings(
@@ -156,6 +157,7 @@ def converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "transfer_loss": _transfer_losses,
         "adapters": _adapters,
         "privacy": _privacy,
+        "groups": _groups,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}
@@ -239,6 +241,17 @@ def _privacy(what: Any) -> dict[str, Any] | None:
     return None if privacy is None else privacy.to_json()
 
 
+def _groups(value: Any) -> str | None:
+    """Return the attribute or table of groups, or the name of a function that tells them."""
+    if callable(value):
+        return f"{FUNCTION}{getattr(value, '__name__', type(value).__name__)}"
+    if not isinstance(value, (str, Path, NoneType)):
+        raise OptionError(
+            f"groups is of type {type(value).__name__}, not an attribute, a .csv file or a function"
+        )
+    return None if value is None else str(value)
+
+
 def _refuse_with_start(given: Mapping[str, Any]) -> None:
     """Refuse settings that the model to continue with determines; a weights file knows its tensors alone."""
     defaults = fit_defaults()
@@ -251,6 +264,21 @@ def _refuse_with_start(given: Mapping[str, Any]) -> None:
                 f"start continues with the model's backbone; omit {name}={given[name]!r}, or pass "
                 "backbone=FOLDER instead of start, to begin with a new head"
             )
+
+
+def given_groups(config: FitConfig, groups: Any) -> Any:
+    """Return what defines the groups of a run.
+
+    Args:
+        config: Its settings.
+        groups: The argument of ``fit``, whose function the settings only name.
+
+    Raises:
+        OptionError: A run is resumed without the function.
+    """
+    if callable(groups) or not (config.groups or "").startswith(FUNCTION):
+        return groups if callable(groups) else config.groups
+    raise OptionError(f"groups of the run were told by a {config.groups}: pass it again as groups")
 
 
 def check_device(device: str | None) -> None:

@@ -10,8 +10,9 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from visiongraft.adaptation.networks import apply_adapters
-from visiongraft.backbone import Backbone, license_warning
+from visiongraft.backbone import DATA_LICENSE, IMAGES, Backbone, license_warning
 from visiongraft.config import FitConfig
+from visiongraft.data.license import stated_license
 from visiongraft.errors import OptionError, ScheduleError, near_matches
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.methods import find_adapter, find_optimizers, find_transfer_loss
@@ -68,11 +69,26 @@ def prepare_run(
             start.keep(scratch)
     run = build_run(config, schedule, found, folder, scratch, built)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
+    _state_licenses(run, given.data)
     info = run.network.backbone.info
     run.warnings += license_warning(info.name, info.provenance)
     _check_first_phase(run)
     check_nested(config, run.validation)
     return run, found
+
+
+def _state_licenses(run: Run, data: Any) -> None:
+    """Note under which license the training images are, and what transfer losses learn from."""
+    stated = run.config.data_license or stated_license(data)
+    found = {} if stated is None else {DATA_LICENSE: stated}
+    transfer = run.network.transfer
+    for name, loss in ({} if transfer is None else transfer.named_losses).items():
+        for whose, text in loss.licenses().items():
+            kind = DATA_LICENSE if whose.endswith(IMAGES) else "license"
+            found.setdefault(f"{name} teacher: {kind}", text)
+    if found:
+        info = run.network.backbone.info
+        run.network.backbone.info = replace(info, provenance={**info.provenance, **found})
 
 
 def check_streams(config: FitConfig, task: Task) -> None:

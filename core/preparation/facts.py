@@ -8,6 +8,7 @@ from typing import Any
 from visiongraft.preparation.datasets import RunData
 from visiongraft.preparation.starting import AFTER_TRAINING
 from visiongraft.saving.weight_origins import START
+from visiongraft.training.grouped.weights import group_facts
 from visiongraft.training.measuring.nested import nested_estimate
 from visiongraft.training.private.accounting import privacy_facts
 from visiongraft.training.resuming.inputs import RunInputs
@@ -38,7 +39,8 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
         "swa",
         "seed",
     ]
-    settings += [name for name in ("transfer_loss", "adapters", "start", "wise_ft") if config[name]]
+    further = ("transfer_loss", "adapters", "start", "wise_ft", "groups", "group_training")
+    settings += [name for name in further if config[name]]
     before, after = data.task.options(), run.network.task.options()
     determined = [name for name, value in after.items() if value != before[name]]
     return {
@@ -50,7 +52,15 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
             **({AFTER_TRAINING: determined} if determined else {}),
         },
         **({START: dict(run.kept_from_start)} if run.kept_from_start else {}),
-        "metrics": {"epoch": best.get("epoch"), **best.get("results", {})},
+        "metrics": {
+            "epoch": best.get("epoch"),
+            **{
+                n: v
+                for n, v in best.get("results", {}).items()
+                if not (n == "groups" and run.group_names)
+            },
+        },
+        **({"groups": group_facts(run)} if run.group_names else {}),
         **_evaluation_facts(run),
         **({"privacy": privacy_facts(run)} if run.config.privacy is not None else {}),
         "receipts": {

@@ -8,14 +8,18 @@ from typing import Any
 
 from visiongraft.errors import OptionError, shorten
 
-TASK_FILE = ".toml"  # ending of a file with a task's heads, which is passed in place of a name
+TASK_FILES = (
+    ".toml",
+    ".yaml",
+    ".yml",
+)  # endings of files with a task's heads, passed in place of a name
 TOO_DEEP = (RecursionError, MemoryError)  # what nested expressions raise
 WORDS = {"none": None, "true": True, "false": False}
 
 
 def is_task_file(task: object) -> bool:
     """Check whether a task is given by a file instead of its name."""
-    return isinstance(task, str | Path) and str(task).endswith(TASK_FILE)
+    return isinstance(task, str | Path) and str(task).endswith(TASK_FILES)
 
 
 def read_call(text: str, kind: str) -> tuple[str, dict[str, Any]]:

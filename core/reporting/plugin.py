@@ -50,6 +50,7 @@ def register_callbacks() -> list[type[Any]]:
 def register_report_sections() -> list[type[ReportSection]]:
     """Provide the sections of every report."""
     from visiongraft.reporting.sections.data import BatchImages, Data
+    from visiongraft.reporting.sections.groups import Groups
     from visiongraft.reporting.sections.images import EmbeddingMap, Mistakes, NearDuplicates
     from visiongraft.reporting.sections.proofs import (
         Certificates,
@@ -62,6 +63,6 @@ def register_report_sections() -> list[type[ReportSection]]:
     from visiongraft.reporting.sections.training import Curves
 
     return [
-        Headline, Curves, Chosen, Data, BatchImages, Classes, Mistakes, EmbeddingMap, NearDuplicates, Receipts,
+        Headline, Curves, Chosen, Data, BatchImages, Classes, Groups, Mistakes, EmbeddingMap, NearDuplicates, Receipts,
         Certificates, Environment, Reproduce,
     ]  # fmt: skip

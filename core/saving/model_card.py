@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from visiongraft.backbone import license_warning, licenses
+from visiongraft.backbone import IMAGES, license_warning, licenses
 from visiongraft.errors import escape_unprintable
 from visiongraft.network import Network
 from visiongraft.options import is_integer
@@ -97,8 +97,8 @@ def _license_rows(network: Network) -> dict[str, Any]:
     info = network.backbone.info
     conflicts = license_warning(info.name, info.provenance)
     return {
+        IMAGES: "not known to visiongraft; state it: data_license=..., --data-license",
         **licenses(info.provenance),
-        "training images": "not known to visiongraft; state it yourself",
         "code": f"visiongraft {VISIONGRAFT}: Apache-2.0",
         **{f"note {number}": line for number, line in enumerate(conflicts, 1)},
     }

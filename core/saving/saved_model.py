@@ -89,6 +89,23 @@ def save_model(
     write_bytes(folder / CARD, model_card(network, facts).encode())
 
 
+def add_facts(folder: Path, network: Network, facts: Mapping[str, Any]) -> None:
+    """Write further facts into the config and the card of a saved model; its weights are not touched.
+
+    Args:
+        folder: The saved model.
+        network: Its network.
+        facts: JSON values by name.
+
+    Raises:
+        ArtifactError: It cannot be read.
+    """
+    values = read_json(folder / CONFIG)
+    values["facts"] = {**values["facts"], **facts}
+    write_json(folder / CONFIG, values)
+    write_bytes(folder / CARD, model_card(network, values["facts"]).encode())
+
+
 def build_network(
     folder: Path,
     config: SavedConfig,

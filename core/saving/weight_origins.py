@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visiongraft.backbone import UNKNOWN
+from visiongraft.backbone import UNKNOWN, is_of_weights
 from visiongraft.network import Network
 
 RANDOM = "random"  # weights that nobody has a license on
@@ -46,6 +46,6 @@ def weight_origins(network: Network, facts: Mapping[str, Any]) -> dict[str, dict
 
 
 def _part(tensors: int, provenance: Mapping[str, str]) -> dict[str, Any]:
-    stated = any(key.rpartition(" ")[2] == "license" for key in provenance)
+    stated = any(map(is_of_weights, provenance))
     license = {} if stated or provenance.get("weights") == RANDOM else {"license": UNKNOWN}
     return {"tensors": tensors, **provenance, **license}

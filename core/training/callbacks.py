@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visiongraft.errors import escape_unprintable
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.files import write_figure
+from visiongraft.system.durations import describe_duration
 from visiongraft.system.terminal import make_console
 from visiongraft.training.selection.outcome import Outcome
 from visiongraft.training.selection.tradeoff import draw_tradeoff
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from visiongraft.training.selection.trials import Trial
 
 log = logging.getLogger("visiongraft")
+EPOCHS = logging.getLogger("visiongraft.epochs")  # a line for each epoch, for the log of the run
 
 
 class ConsoleProgress:
@@ -44,6 +47,7 @@ class ConsoleProgress:
             disable=not self.console.is_terminal,
         )
         self.bar: Any = None
+        self.began = 0.0  # the epoch that is running
         self.handler = _ConsoleLog(self.console)
 
     @hookimpl
@@ -72,6 +76,7 @@ class ConsoleProgress:
         """Print what trains."""
         parameters = sum(p.numel() for p in run.network.parameters() if p.requires_grad)
         epochs = "epoch" if phase.epochs == 1 else "epochs"
+        self.began = time.monotonic()
         self.console.print(
             f"phase {index + 1}: {phase.label}, {phase.epochs} {epochs}, "
             f"{parameters:,} trainable parameters{f'; {phase.reason}' if phase.reason else ''}"
@@ -94,17 +99,12 @@ class ConsoleProgress:
         if self.bar is not None:
             self.bars.remove_task(self.bar)
             self.bar = None
-        headline = run.network.task.headline
-        mark = " *" if record["best"] else ""
-        replayed = " (replayed)" if record["replayed"] else ""
-        others = _headlines(record.get("evaluate_on", {}), run)
-        alpha = f" at alpha {record['alpha']:g}" if "alpha" in record else ""
-        self.console.print(
-            f"epoch {record['epoch'] + 1}/{run.config.epochs}: loss {record['train']['loss']:.4f}, "
-            f"{headline} {record['validation'][headline]:.4f}{alpha}{mark}{replayed}"
-            f"{', ' if others else ''}{others}",
-            markup=False,
-        )
+        now = time.monotonic()
+        took, self.began = now - self.began, now
+        left = run.config.epochs - record["epoch"] - 1
+        rest = f", about {describe_duration(took * left)} left" if left else ""
+        line = epoch_line(run, record)
+        self.console.print(f"{line}; {describe_duration(took)}{rest}", markup=False)
 
     @hookimpl
     def phase_ended(self, receipt: Receipt) -> None:
@@ -143,6 +143,20 @@ class ConsoleProgress:
         log.removeHandler(self.handler)
 
 
+def epoch_line(run: Run, record: Mapping[str, Any]) -> str:
+    """Describe an epoch in one line: loss, headline metric, a star if it is the best so far."""
+    headline = run.network.task.headline
+    mark = " *" if record["best"] else ""
+    replayed = " (replayed)" if record["replayed"] else ""
+    others = _headlines(record.get("evaluate_on", {}), run)
+    alpha = f" at alpha {record['alpha']:g}" if "alpha" in record else ""
+    return (
+        f"epoch {record['epoch'] + 1}/{run.config.epochs}: loss {record['train']['loss']:.4f}, "
+        f"{headline} {record['validation'][headline]:.4f}{alpha}{mark}{replayed}"
+        f"{', ' if others else ''}{others}"
+    )
+
+
 def _headlines(results: dict[str, dict[str, float]], run: Run) -> str:
     """Return the headline metric of each evaluation set, and all metrics of streams, in one line."""
     name = run.network.task.headline
@@ -158,6 +172,7 @@ class _ConsoleLog(logging.Handler):
     def __init__(self, console: Any) -> None:
         super().__init__(logging.INFO)
         self.console = console
+        self.addFilter(lambda record: record.name != EPOCHS.name)  # these are printed with times
 
     def emit(self, record: logging.LogRecord) -> None:
         label = "warning: " if record.levelno >= logging.WARNING else ""
@@ -188,7 +203,8 @@ class Curves:
             return
         from matplotlib.figure import Figure
 
-        headline, streams = run.network.task.headline, run.target_streams
+        headline, first = run.network.task.headline, run.history[0].get("evaluate_on", {})
+        streams = [name for name in run.target_streams if first.get(name)]
         panels = 3 if streams else 2
         figure = Figure(figsize=(4 * panels, 3.2), dpi=120, layout="constrained")
         loss, metric, *others = figure.subplots(1, panels)

@@ -23,6 +23,7 @@ from visiongraft.seeds import mix_seed, random_state, seed_everything
 from visiongraft.training.batches.loaders import ImageLoaders
 from visiongraft.training.batches.sources import ImageBatches, PhaseBatches
 from visiongraft.training.batches.streams import Streams
+from visiongraft.training.callbacks import EPOCHS, epoch_line
 from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
@@ -35,7 +36,6 @@ from visiongraft.training.optimizers import (
     set_learning_rate,
 )
 from visiongraft.training.phases import ReadyPhase, phases_of, ready_phase, set_up_phase
-from visiongraft.training.private.choosing import make_steps, privacy_of_epoch, private_phase
 from visiongraft.training.resuming.checkpoint import Checkpoint, read_best
 from visiongraft.training.resuming.epochs import remove_epoch, write_epoch
 from visiongraft.training.resuming.state import (
@@ -46,6 +46,7 @@ from visiongraft.training.resuming.state import (
 )
 from visiongraft.training.run import Run
 from visiongraft.training.selection.keeping import BestWeights, choose_alpha, describe_epoch
+from visiongraft.training.step_kinds import details_of_epoch, make_steps, prepared_phase
 from visiongraft.training.transfer.adapting import TargetImages, adapted
 from visiongraft.training.transfer.preparing import prepare_losses
 from visiongraft.training.weights.averages import Average, make_average
@@ -183,7 +184,7 @@ class Engine:
             self.hooks.phase_started(run=run, phase=phase, index=index)
         with (
             ready_phase(run, phase, made, self.images, self.accelerator) as ready,
-            private_phase(self.steps, made, ready.batches),
+            prepared_phase(self.steps, made, ready.batches),
         ):
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
@@ -301,7 +302,7 @@ class Engine:
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),
             **describe_epoch(measured, chosen),
-            **privacy_of_epoch(run),
+            **details_of_epoch(run),
             "best": better,
         }
         state.history.append(record)
@@ -310,6 +311,8 @@ class Engine:
         state.step, state.sums, state.gradients = 0, {}, {}
         ended = state.phase_epoch == phase.epochs or self._exhausted(phase)
         self._append_history(record)
+        if self.main:
+            EPOCHS.info("%s", epoch_line(run, record))
         if ended or time.monotonic() - self.last_checkpoint > CHECKPOINT_SECONDS:
             self._write_checkpoint()
         if self.main:

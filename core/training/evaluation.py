@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.data.batch import Batch
+from visiongraft.data.groups import group_names
 from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
 from visiongraft.data.samples import Samples
-from visiongraft.errors import OptionError, near_matches
 from visiongraft.network import Network
 from visiongraft.options import is_number
 from visiongraft.task import Arrays, Decoded, Metrics, Task
@@ -47,20 +47,38 @@ def measure_all(
     Args:
         task: Makes the metrics.
         samples: The samples that were decoded.
-        by: The attribute whose values are the groups; ``None`` for no groups.
+        by: What defines the groups, see ``group_names``; ``None`` for no groups.
         results: Decoded arrays, collated targets and positions of the samples, batch by batch.
 
     Returns:
-        What the metrics computed for all samples and, as ``"groups"``, by value of the attribute for
-        those that have it, with their number as ``"images"``. Samples without it are in the group
-        ``""``.
+        What the metrics computed for all samples and, as ``"groups"``, for those of each group, with
+        their number as ``"images"``. Samples of no group are in the group ``""``.
 
     Raises:
         OptionError: No sample has the attribute.
     """
     if by is None:
         return measure(task, ((decoded, targets) for decoded, targets, _ in results))
-    values = attribute_values(samples, by)
+    return measure_groups(task, samples, group_names(samples, by, "by"), results)
+
+
+def measure_groups(
+    task: Task,
+    samples: Samples,
+    values: Sequence[str],
+    results: Iterable[tuple[Arrays, Any, Sequence[int]]],
+) -> dict[str, Any]:
+    """Measure decoded results as a whole and by group.
+
+    Args:
+        task: Makes the metrics.
+        samples: The samples that were decoded.
+        values: Name of the group of each sample.
+        results: As for ``measure_all``.
+
+    Returns:
+        As ``measure_all`` with groups.
+    """
     whole = task.build_metrics()
     groups: dict[str, tuple[Metrics, list[int]]] = {
         value: (task.build_metrics(), []) for value in sorted(set(values))
@@ -100,24 +118,6 @@ def update_rows(
     if len(rows):
         targets = task.collate([samples.target(positions[row]) for row in rows])
         metrics.update({name: array[rows] for name, array in decoded.items()}, targets)
-
-
-def attribute_values(samples: Samples, name: str) -> list[str]:
-    """Return the value of an attribute of each sample; ``""`` for those that lack it.
-
-    Args:
-        samples: The samples.
-        name: Name of the attribute.
-
-    Raises:
-        OptionError: No sample has it.
-    """
-    known = [samples.attributes(index) for index in range(len(samples))]
-    if not any(name in attributes for attributes in known):
-        others = {other for attributes in known for other in attributes}
-        hint = near_matches(name, others) or "; a table may have further columns, such as site"
-        raise OptionError(f"by={name!r}: no sample has this attribute{hint}")
-    return [attributes.get(name, "") for attributes in known]
 
 
 def decode_batches(

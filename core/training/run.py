@@ -37,6 +37,7 @@ class Run:
         warnings: One line each on what a user should know as the run begins.
         notes: One line each on what was measured for the run, to be shown as it begins.
         kept_from_start: What was kept of the head of the model that the run continues with, as JSON values.
+        group_names: Name of the group of each training and validation image, by part; empty without groups.
     """
 
     config: FitConfig
@@ -54,6 +55,7 @@ class Run:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     kept_from_start: Mapping[str, Any] = field(default_factory=dict)
+    group_names: dict[str, Sequence[str]] = field(default_factory=dict)
 
     def on(self, **samples: Any) -> Run:
         """Return the run on other samples of its parts, such as few of them to measure.
@@ -62,9 +64,9 @@ class Run:
             samples: ``training``, ``validation`` or ``evaluation``.
 
         Returns:
-            A run without digests, which belong to the images of the whole run, so that it shares no features.
+            A run without digests and groups, which belong to the images of the whole run; it shares no features.
         """
-        return replace(self, digests={}, **samples)
+        return replace(self, digests={}, group_names={}, **samples)
 
     @property
     def selection(self) -> Selection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -152,15 +152,21 @@ class Steps:
                 ):
                     parts = read_parts(model(batch), owner)
                 waiting.append((parts, len(whole[rank])))
-                # Processes have to go backward together, also if one of them lacks a part with a weight.
-                at_once = not self.run.network.task.varying_loss_parts
-                if last or (at_once and all(part.weight is None for part in parts.values())):
+                if last or self._can_go_backward(parts):
                     self._backward(waiting, step)
                     waiting = []
             add_parts(sums, parts, len(whole[rank]))
         self._check_finite(sums)
         self._finish(model, each)
         return sums
+
+    def _can_go_backward(self, parts: Mapping[str, LossPart]) -> bool:
+        """Check whether the gradients of a batch can be computed before the rest of its step is known.
+
+        Processes have to go backward together, also if one of them lacks a part with a weight.
+        """
+        at_once = not self.run.network.task.varying_loss_parts
+        return at_once and all(part.weight is None for part in parts.values())
 
     def _backward(self, waiting: list[tuple[dict[str, LossPart], int]], step: BatchIndices) -> None:
         """Compute the gradients of batches, each weighted by its fraction of the whole step."""

@@ -316,6 +316,14 @@ class TransferLoss(Holder, ABC):
                 device. Each iteration loads the images again.
         """
 
+    def licenses(self) -> Mapping[str, str]:
+        """Return the licenses of what the loss learns from beside the source, such as a teacher.
+
+        Returns:
+            As ``visiongraft.backbone.licenses`` returns them for a provenance; the model states them.
+        """
+        return {}
+
     def files(self) -> Mapping[str, Path]:
         """Return the files that the loss computes from, by option; a run records their content."""
         return {}

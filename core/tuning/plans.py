@@ -10,6 +10,7 @@ from visiongraft.schedules import History, Phase, Schedule
 from visiongraft.task import Task
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import apply_phase
+from visiongraft.training.transfer_losses import TransferLoss
 
 
 def planned_phases(
@@ -64,7 +65,8 @@ def refuse_idle_losses(run: Run) -> None:
         OptionError: There is such a loss.
     """
     network = run.network
-    losses = {} if network.transfer is None else dict(network.transfer.named_losses)
+    made = {} if network.transfer is None else network.transfer.named_losses
+    losses = {n: loss for n, loss in made.items() if type(loss).idle is not TransferLoss.idle}
     if not losses:
         return
     reasons = {}

@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError
+from visiongraft.html import html_table
 from visiongraft.task_contract.narrowing import ScoreThreshold, least_score
+
+SHOWN = 5  # classes of a prediction in a notebook
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,9 @@ class Classified:
         """
         return Classified(self.label, self.score, _surest(self.probabilities, score_threshold, top))
 
+    def _repr_html_(self) -> str:
+        return _shown(self.label, self.probabilities)
+
 
 @dataclass(frozen=True)
 class MultiClassified:
@@ -60,6 +66,9 @@ class MultiClassified:
         kept = _surest(self.probabilities, score_threshold, top)
         labels = self.labels if score_threshold is None else tuple(kept)
         return MultiClassified(tuple(name for name in labels if name in kept), kept)
+
+    def _repr_html_(self) -> str:
+        return _shown(", ".join(self.labels) or "no class", self.probabilities)
 
 
 def predictions(
@@ -120,3 +129,10 @@ def _surest(
     """Keep classes of at least a probability, the most probable first."""
     found = sorted(probabilities.items(), key=lambda item: -item[1])
     return dict([item for item in found if item[1] >= least_score(score_threshold, item[0])][:top])
+
+
+def _shown(caption: str, probabilities: Mapping[str, float]) -> str:
+    """Return the most probable classes as a table for notebooks."""
+    return html_table(
+        ["class", "probability"], _surest(probabilities, None, SHOWN).items(), caption
+    )

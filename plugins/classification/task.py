@@ -56,6 +56,7 @@ from visiongraft.plugins.classification.prediction import (
     predictions,
 )
 from visiongraft.plugins.classification.prompt_learning import learn_prompts
+from visiongraft.plugins.classification.thresholds import group_thresholds
 from visiongraft.plugins.classification.tip_adapter import tip_adapter
 from visiongraft.plugins.whole_images.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
@@ -360,7 +361,11 @@ class Classification(Task):
         return predictions(decoded, self.metadata())
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        return {"tip_adapter": tip_adapter, "learn_prompts": learn_prompts}
+        return {
+            "tip_adapter": tip_adapter,
+            "learn_prompts": learn_prompts,
+            "group_thresholds": group_thresholds,
+        }
 
     def metadata(self) -> dict[str, Any]:
         return {"class_names": list(self.class_names), "multi_label": bool(self.multi_label)}

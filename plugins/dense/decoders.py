@@ -62,6 +62,11 @@ class _Decoder(nn.Module):
         initialize_decoder(self.decoder)
         initialize_head(self.output)
 
+    def begin_at_zero(self) -> None:
+        """Let all values be 0 before training."""
+        for parameter in self.output.parameters():
+            nn.init.zeros_(parameter)
+
     def forward(self, pyramid: EncoderLevels, features: Features) -> Tensor:
         levels = self.arrange(pyramid(features, self.chosen))
         values: Tensor = self.output(self.decoder(levels))
@@ -70,7 +75,7 @@ class _Decoder(nn.Module):
 
 def unet(
     pyramid: EncoderLevels, outputs: int, channels: int, instance_norm: bool = False
-) -> nn.Module:
+) -> _Decoder:
     """Build U-Net up to the input resolution, with skip connections from stride 2 on.
 
     Args:

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError, name_some
+from visiongraft.html import html_table
 from visiongraft.task_contract.narrowing import ScoreThreshold, least_score
 
 SHOWN = 8  # classes in one line
@@ -80,6 +81,10 @@ class Detected:
             each for each in self.objects if each.score >= least_score(score_threshold, each.label)
         ]
         return Detected(tuple(kept[:top]))
+
+    def _repr_html_(self) -> str:
+        rows = [(each.label, each.score, *each.box) for each in self.objects]
+        return html_table(["label", "score", "x1", "y1", "x2", "y2"], rows, self.summary())
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the rows of a table: label, score and corners in pixels of each object.

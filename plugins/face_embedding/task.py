@@ -80,6 +80,7 @@ class FaceEmbedding(Task):
     """
 
     name: ClassVar[str] = "face_embedding"
+    metrics_over_pairs: ClassVar[bool] = True
     pipeline_tag: ClassVar[str] = "image-feature-extraction"
     whole_image_targets: ClassVar[bool] = True
     headline: ClassVar[str] = "verification_accuracy"
@@ -294,7 +295,9 @@ class FaceEmbedding(Task):
         return replace(self, threshold=float(results["threshold"]))
 
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
-        return {"verify": verify, "gallery": Gallery}
+        from visiongraft.plugins.face_embedding.evaluation.match_rates import match_rates
+
+        return {"verify": verify, "gallery": Gallery, "match_rates": match_rates}
 
     def metadata(self) -> dict[str, Any]:
         return {

@@ -26,6 +26,8 @@ NOT_OF_SITES = (
     "checkpoint_every",
     "keep_epochs",
     "privacy",
+    "groups",
+    "group_training",
 )
 
 OR_NONE = ("weights", "clip_norm")  # for which the text "none" stands for none

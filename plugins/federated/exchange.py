@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from visiongraft.errors import VisiongraftError, name_some
+from visiongraft.errors import VisiongraftError, name_some, one_line
 
 Arrays = Mapping[str, NDArray[np.floating[Any]]]
 Payload = Mapping[str, bytes]
@@ -28,11 +29,13 @@ class Declared:
         shapes: Shape of each by name.
         buffers: Names of those that are statistics, not parameters.
         frozen: Digest of all tensors that do not train, which is equal at all sites.
+        task: What the task says about its results, such as names of classes, which must mean the same everywhere.
     """
 
     shapes: dict[str, tuple[int, ...]]
     buffers: tuple[str, ...]
     frozen: str
+    task: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def numbers(self) -> int:
@@ -42,16 +45,21 @@ class Declared:
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as JSON values."""
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
-        return {"shapes": shapes, "buffers": list(self.buffers), "frozen": self.frozen}
+        about = {"frozen": self.frozen, "task": dict(self.task)}
+        return {"shapes": shapes, "buffers": list(self.buffers), **about}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Declared:
         """Make it from what ``to_json`` returned."""
         shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
-        return cls(shapes, tuple(values["buffers"]), values["frozen"])
+        return cls(shapes, tuple(values["buffers"]), values["frozen"], values.get("task", {}))
 
     def difference(self, other: Declared) -> str:
         """Describe how another declaration differs; nothing if it does not."""
+        for name in sorted(self.task.keys() | other.task.keys()):
+            own, others = self.task.get(name), other.task.get(name)
+            if own != others:
+                return f"{name} is {_short(own)} here and {_short(others)} there"
         odd = sorted(self.shapes.keys() ^ other.shapes.keys())
         if odd:
             return f"other tensors train: {name_some(odd)}"
@@ -101,6 +109,10 @@ def decode(payload: Payload, declared: Declared) -> dict[str, NDArray[np.float32
             raise ExchangeError(f"tensor {name!r} is not finite")
         found[name] = array
     return found
+
+
+def _short(value: Any) -> str:
+    return one_line(json.dumps(value, ensure_ascii=False), 80)
 
 
 def size(payload: Payload) -> int:

@@ -31,6 +31,7 @@ from visiongraft.preparation.building import prepare_run
 from visiongraft.preparation.datasets import Given
 from visiongraft.preparation.starting import find_start
 from visiongraft.registry.callbacks import listen
+from visiongraft.saving.files import through_json
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed
@@ -110,6 +111,7 @@ class Site:
             {name: tuple(tensor.shape) for name, tensor in travels.items()},
             tuple(name for name in travels if name not in parameters),
             _digest({n: digest(t) for n, t in frozen_tensors(self.network).items()}),
+            through_json(self.network.task.metadata()),
         )
 
     def values(self) -> dict[str, bytes]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visiongraft.backbone import Backbone, Features
+from visiongraft.backbone import Backbone, Features, licenses
 from visiongraft.errors import OptionError
 from visiongraft.model import load
 from visiongraft.plugins.losses.checks import check_positive, check_strength
@@ -74,6 +74,7 @@ class Distillation(TransferLoss):
         self.outputs, self.features, self.temperature = outputs, features, temperature
         self.folder = model_folder(Path(teacher))
         network = load(teacher).network
+        self.teacher_licenses = licenses(network.backbone.info.provenance)
         self.teacher_task = network.task
         self.teacher = (self.hold(network.backbone), self.hold(network.head))
         theirs = network.backbone.info
@@ -91,6 +92,10 @@ class Distillation(TransferLoss):
         self.regressor = (
             nn.Linear(backbone.info.embedding_dim, theirs.embedding_dim) if features else None
         )
+
+    def licenses(self) -> Mapping[str, str]:
+        """Return the licenses of the teacher."""
+        return self.teacher_licenses
 
     def files(self) -> Mapping[str, Path]:
         return {"teacher": self.folder / WEIGHTS}

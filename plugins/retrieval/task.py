@@ -58,6 +58,7 @@ class Retrieval(Task):
     name: ClassVar[str] = "retrieval"
     headline: ClassVar[str] = "mean_recall"
     loss_over_pairs: ClassVar[bool] = True
+    metrics_over_pairs: ClassVar[bool] = True
     whole_image_targets: ClassVar[bool] = True
     splits_alike: ClassVar[bool] = True
 

@@ -29,7 +29,7 @@ class ImageToImage(Task):
     Attributes:
         direction: ``"a_to_b"``: images of the first kind are the input; ``"b_to_a"``: of the second.
         residual: Whether the network computes a change of its input, which suits restoration: an
-            untrained network then already returns nearly the input.
+            untrained network then returns its input.
         channels: Width of the decoder; 0 for its default.
         augment: ``"none"``, or ``"light"``: zoom and flip.
         flip: Whether augmentation flips images horizontally.
@@ -65,7 +65,7 @@ class ImageToImage(Task):
             raise OptionError(
                 f"size={backbone.info.preprocess.size}: a critic needs images of {MIN_SIDE} pixels or more"
             )
-        return ImageHead(backbone.info, self.channels, self.instance_norm)
+        return ImageHead(backbone.info, self.channels, self.instance_norm, self.residual)
 
     def inference_step(
         self, network: Network | InferenceGraph, images: Tensor

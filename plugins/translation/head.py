@@ -22,12 +22,21 @@ class ImageHead(nn.Module):
         info: Facts about the backbone.
         channels: Width of the decoder; 0 for its default.
         instance_norm: Normalize each image by itself instead of batches.
+        residual: Whether the values are a change of the input, which then begins as none at all.
     """
 
-    def __init__(self, info: BackboneInfo, channels: int, instance_norm: bool = False) -> None:
+    def __init__(
+        self,
+        info: BackboneInfo,
+        channels: int,
+        instance_norm: bool = False,
+        residual: bool = False,
+    ) -> None:
         super().__init__()
         self.pyramid = EncoderLevels(info)
         self.decoder = unet(self.pyramid, COLORS, channels, instance_norm)
+        if residual:
+            self.decoder.begin_at_zero()
 
     def forward(self, features: Features) -> dict[str, Tensor]:
         """Compute values of pixels around 0.

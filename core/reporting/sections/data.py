@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
-
-from visiongraft.data.loader import Item, SampleDataset
 from visiongraft.data.report import DataReport
 from visiongraft.errors import VisiongraftError
-from visiongraft.explaining.explaining import as_image
 from visiongraft.options import is_number
 from visiongraft.pages.figures import draw_bars
 from visiongraft.pages.parts import (
@@ -23,6 +19,7 @@ from visiongraft.pages.parts import (
     Text,
     data_uri,
 )
+from visiongraft.reporting.batch import augmented
 from visiongraft.reporting.contract import ReportSection
 from visiongraft.reporting.drawn_images import describe_target
 from visiongraft.saving.files import read_json
@@ -75,17 +72,13 @@ class BatchImages(ReportSection):
         if not run.training or not run.task.inputs.has_size:
             return
         network = run.network
-        preprocess = network.preprocess_on_cpu()
-        transform = run.task.train_transform(preprocess.config)
-        dataset = SampleDataset(run.training, preprocess, transform, run.config.seed)
-        chosen = np.linspace(0, len(run.training) - 1, min(SHOWN, len(run.training)))
         shown = []
-        for index in dict.fromkeys(chosen.astype(int).tolist()):
-            item = dataset[(index, 0)]
-            if isinstance(item, Item):
-                label = describe_target(run.task, run.training.target(index))
-                name = run.name(run.training, index)
-                shown.append(GalleryImage(data_uri(as_image(item.image, network)), (label, name)))
+        for index, image in augmented(network, run.training, run.config.seed, SHOWN):
+            label = describe_target(run.task, run.training.target(index))
+            name = run.name(run.training, index)
+            shown.append(GalleryImage(data_uri(image), (label, name)))
+        preprocess = network.preprocess
+        transform = run.task.train_transform(preprocess.config)
         height, width = preprocess.config.size
         how = "with" if transform is not None else "without"
         yield Text(

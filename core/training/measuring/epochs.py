@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -11,10 +12,12 @@ from accelerate.utils import gather_object
 
 from visiongraft.config import NESTED
 from visiongraft.data.batch import Batch
+from visiongraft.data.groups import SMALL
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError
+from visiongraft.task import Task
 from visiongraft.training.batches.loaders import ImageLoaders
-from visiongraft.training.evaluation import decode_batches, measure, scalars
+from visiongraft.training.evaluation import decode_batches, measure, measure_groups, scalars
 from visiongraft.training.measuring.margins import Groups, margins_of, measure_without_groups
 from visiongraft.training.measuring.nested import Folds, measure_folds
 from visiongraft.training.measuring.target_metrics import measure_target
@@ -190,13 +193,37 @@ class Measuring:
             results = list(results)
         everyones = results if processes == 1 else gather_object(results)
         task = run.network.task
-        found = Evaluated(measure(task, ((d, targets) for d, targets, _ in everyones)))
+        named = run.group_names.get(part)
+        if named is None:
+            whole = measure(task, ((d, targets) for d, targets, _ in everyones))
+        else:
+            everyones = list(everyones)
+            whole = with_worst_group(task, measure_groups(task, samples, named, everyones))
+        found = Evaluated(whole)
         decoded = [(d, positions) for d, _, positions in everyones] if grouped or nested else []
         if grouped:
             found = replace(found, groups=measure_without_groups(task, samples, decoded))
         if nested:
             found = replace(found, folds=measure_folds(task, samples, decoded))
         return found
+
+
+def with_worst_group(task: Task, results: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the headline of the worst group to results by group.
+
+    Args:
+        task: The task.
+        results: As ``measure_groups`` returns them.
+
+    Returns:
+        The results, with ``worst_group_`` and the name of the headline among them. Small groups do not count, unless
+        all are small.
+    """
+    groups = results["groups"].values()
+    compared = [g for g in groups if g["images"] >= SMALL] or list(groups)
+    values = [group.get(task.headline, math.nan) for group in compared]
+    worst = min(values) if task.better == "higher" else max(values)
+    return {**results, f"worst_group_{task.headline}": worst}
 
 
 def headline(run: Run, results: Mapping[str, Any]) -> float:

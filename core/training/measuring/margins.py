@@ -133,7 +133,8 @@ def refuse_impossible(
             raise OptionError(
                 f"select: {condition.dataset}.{condition.metric}: {count} images cannot show a change of at "
                 f"most {budget:g} with confidence {selection.confidence:g}; it takes at least "
-                f"{math.ceil(-math.log(error) / budget)} images for {choices} epochs, or a larger budget"
+                f"{math.ceil(-math.log(error) / budget)} images for {choices} "
+                f"{'epoch' if choices == 1 else 'epochs'}, or a larger budget"
             )
 
 

@@ -36,6 +36,10 @@ def refuse_settings(run: Run, processes: int) -> None:
     if config.transfer_loss:
         names = ", ".join(repr(each["name"]) for each in config.transfer_loss)
         _refuse(f"transfer_loss={names} adds gradients that are not of single images; omit it")
+    if config.groups is not None:
+        _refuse(
+            "how many training images each group has is not covered; omit groups, and measure the model by fairness"
+        )
     if config.precision != "no":
         _refuse(f"precision={config.precision!r} rounds the gradients that are clipped; omit it")
     if processes > 1:

@@ -60,7 +60,7 @@ class UnpairedTranslation(ImageToImage):
 
     adversarial_loss: Literal["non_saturating", "hinge", "least_squares"] = "least_squares"
     cycle_weight: float = 10.0
-    identity_weight: float = 5.0
+    identity_weight: float = 1.0
     features: str = NETWORK
     features_size: int | None = None
 

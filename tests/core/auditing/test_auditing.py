@@ -51,6 +51,27 @@ def learned(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def test_canaries_that_were_learned_by_heart_are_told_from_others(
+    images: Path, tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "schedule": "full", "learning_rate": 5e-3, "epochs": 30}
+    visiongraft.fit(images, out=tmp_path / "run", select="last", weight_decay=0, **settings)
+    attack = visiongraft.audit(tmp_path / "run", shadows=0, canaries=20).attacks[-1]
+    assert attack.name == "canaries" and attack.low > 0.6
+
+
+def test_the_command_plants_canaries(learned: Path, capsys: Any) -> None:
+    assert main(["audit", str(learned), "--shadows", "0", "--canaries", "20", "--json"]) == 0
+    attack = json.loads(capsys.readouterr().out)["attacks"][-1]
+    assert attack["name"] == "canaries" and attack["low"] < attack["auc"] < attack["high"]
+
+
+def test_too_many_and_too_few_canaries_are_refused(learned: Path) -> None:
+    for count in (3, 21):
+        with pytest.raises(OptionError, match=f"canaries={count} is not from 20 to 20"):
+            visiongraft.audit(learned, shadows=0, canaries=count)
+
+
 def test_a_model_that_learned_by_heart_is_found_out_by_both_attacks(learned: Path) -> None:
     found = visiongraft.audit(learned, shadows=8)
     attacks = {attack.name: attack for attack in found.attacks}

@@ -118,7 +118,7 @@ def test_a_function_may_define_the_groups(run: Path, table: Table) -> None:
 
 def test_unknown_columns_and_a_single_group_are_refused(run: Path, table: Table) -> None:
     data = table("one", {"north": (22, 0.0)})
-    with pytest.raises(OptionError, match="by='city': no sample has this attribute"):
+    with pytest.raises(OptionError, match="groups='city': no sample has this attribute"):
         visiongraft.fairness(run, data, groups="city")
     with pytest.raises(OptionError, match="are in one group, 'north'"):
         visiongraft.fairness(run, data, groups="site")
@@ -127,8 +127,22 @@ def test_unknown_columns_and_a_single_group_are_refused(run: Path, table: Table)
 def test_the_command_prints_the_groups(run: Path, table: Table, capsys: Any) -> None:
     data = table("command", {"north": (22, 0.0), "south": (22, 0.5)})
     command = ["fairness", str(run), str(data), "--by", "site", "--replicates", "20"]
-    assert main([*command, "--json"]) == 0
+    weights = (run / "model" / "model.safetensors").read_bytes()
+    assert main([*command, "--json", "--save"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert [group["name"] for group in answer["groups"]] == ["north", "south"]
     assert main(command) == 0
     assert "largest difference in accuracy" in capsys.readouterr().out
+    assert "## Fairness" in (run / "model" / "README.md").read_text()
+    assert (run / "model" / "model.safetensors").read_bytes() == weights
+    page = visiongraft.report(run, run / "page.html").read_text()
+    assert "Measured on command.csv, by site" in page and "largest difference in accuracy" in page
+
+
+def test_a_task_that_compares_images_is_refused(
+    run: Path, table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = visiongraft.load(run)
+    monkeypatch.setattr(type(model.task), "metrics_over_pairs", True)
+    with pytest.raises(OptionError, match="compares images with each other"):
+        visiongraft.fairness(model, table("pairs", {"a": (22, 0.0)}), groups="site")

@@ -27,6 +27,7 @@ FIT = inspect.signature(visiongraft.fit, eval_str=True).parameters
 CONVERTED = {"data", "task", "task_options", "backbone", "weights", "schedule", "size", "replay"}
 CONVERTED |= {
     "transfer_loss",
+    "groups",
     "adapters",
     "evaluate_on",
     "privacy",

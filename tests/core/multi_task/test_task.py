@@ -41,26 +41,42 @@ def test_heads_are_tasks_or_their_names(Color: Any) -> None:
     assert create_task(MultiTask, task.options()) == task
 
 
-def test_a_task_is_read_from_a_file(tmp_path: Path, Color: Any) -> None:
-    path = tmp_path / "heads.toml"
-    path.write_text('[heads]\nkind = "color(known=4)"\nplace = "spot"\n[weights]\nplace = 0.5\n')
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (
+            "heads.toml",
+            '[heads]\nkind = "color(known=4)"\nplace = "spot"\n[weights]\nplace = 0.5\n',
+        ),
+        ("heads.yaml", "heads:\n  kind: color(known=4)\n  place: spot\nweights: {place: 0.5}\n"),
+    ],
+)
+def test_a_task_is_read_from_a_file(tmp_path: Path, Color: Any, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text)
     task = read_task_file(path)
     assert task.tasks["kind"] == Color(known=4)
     assert task.weights == {"place": 0.5}
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("name", "text", "words"),
     [
-        ('[heads]\nkind = "color"\nkind = "spot"\n', "cannot be read"),
-        ('[heads]\nkind = "color"\n[weight]\nkind = 1\n', "no option 'weight'"),
-        ("", "needs its option 'heads'"),
+        ("heads.toml", '[heads]\nkind = "color"\nkind = "spot"\n', "cannot be read"),
+        ("heads.toml", '[heads]\nkind = "color"\n[weight]\nkind = 1\n', "no option 'weight'"),
+        ("heads.toml", "", "needs its option 'heads'"),
+        ("heads.yaml", "heads:\n  kind: color\n  kind: spot\n", "cannot be read"),
+        ("heads.yaml", "- kind\n", "has no heads"),
+        ("heads.yml", "", "has no heads"),
+        ("missing.yaml", None, "cannot be read"),
     ],
 )
-def test_a_damaged_file_is_refused(tmp_path: Path, text: str, words: str) -> None:
-    (tmp_path / "heads.toml").write_text(text)
-    with pytest.raises(OptionError, match=words):
-        read_task_file(tmp_path / "heads.toml")
+def test_a_damaged_file_is_refused(tmp_path: Path, name: str, text: str | None, words: str) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(OptionError, match=words) as caught:
+        read_task_file(tmp_path / name)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,30 @@ def test_progress_on_a_terminal_has_a_bar_for_each_epoch(
     assert err.count("\x1b[?25l") == err.count("\x1b[?25h")  # the cursor is there again
 
 
+def test_epochs_have_their_time_and_the_rest_is_estimated(
+    fit_toy: Any, toy_data: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit_toy(toy_data(30), schedule="full", epochs=2, callbacks=["progress"])
+    first, last = re.findall(r"^epoch .*$", capsys.readouterr().err, re.MULTILINE)
+    assert re.search(r"; [\d.e-]+ s, about [\d.e-]+ s left$", first)
+    assert re.search(r"; [\d.e-]+ s$", last)
+
+
+@pytest.mark.parametrize("callbacks", [(), ("progress",)])
+def test_the_log_of_a_run_has_each_epoch_once(
+    fit_toy: Any,
+    toy_data: Any,
+    tmp_path: Path,
+    callbacks: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fit_toy(toy_data(30), schedule="full", epochs=2, out=tmp_path / "run", callbacks=callbacks)
+    lines = (tmp_path / "run" / "run.log").read_text().splitlines()
+    assert sum("INFO epoch 1/2: loss" in line for line in lines) == 1
+    assert sum("INFO epoch 2/2: loss" in line for line in lines) == 1
+    assert capsys.readouterr().err.count("epoch 1/2: loss") == len(callbacks)
+
+
 @pytest.mark.parametrize("terminal", ["0", "1"])
 def test_progress_lets_go_of_log_and_terminal_also_after_a_failure(
     fit_toy: Any,

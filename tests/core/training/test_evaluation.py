@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visiongraft.data.batch import Batch
+from visiongraft.data.groups import group_names
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.loader import BatchLoader, SampleDataset
 from visiongraft.data.samples import Samples, WrappedSamples
@@ -24,7 +25,6 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.network import InferenceGraph, Network
 from visiongraft.task import Arrays
 from visiongraft.training.evaluation import (
-    attribute_values,
     decode_batches,
     measure,
     measure_all,
@@ -241,7 +241,7 @@ def test_each_group_is_measured_as_if_it_were_alone(
     found = measure_all(toy_network.task, samples, "site", results)
     groups = found.pop("groups")
     assert found == measure_all(toy_network.task, samples, None, results)
-    values = attribute_values(samples, "site")
+    values = group_names(samples, "site")
     assert list(groups) == ["", "a", "b"]
     for value, metrics in groups.items():
         own = [item for item, each in zip(data, values, strict=True) if each == value]
@@ -251,12 +251,12 @@ def test_each_group_is_measured_as_if_it_were_alone(
 
 def test_subsets_keep_the_attributes(toy_data: Any) -> None:
     samples: Samples = FromSites(DatasetSamples.of(toy_data(4))).subset([2, 1, 3])
-    assert attribute_values(samples, "site") == ["a", "b", ""]
+    assert group_names(samples, "site") == ["a", "b", ""]
 
 
 def test_an_attribute_that_no_sample_has_is_refused(toy_data: Any) -> None:
     plain = DatasetSamples.of(toy_data(4))
     with pytest.raises(OptionError, match="did you mean 'site'"):
-        attribute_values(FromSites(plain), "sites")
+        group_names(FromSites(plain), "sites", "by")
     with pytest.raises(OptionError, match="by='site': no sample has this attribute; a table may"):
-        attribute_values(plain, "site")
+        group_names(plain, "site", "by")

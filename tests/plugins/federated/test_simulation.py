@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -229,10 +230,25 @@ def test_sites_with_other_classes_are_refused_in_one_line(
     for name in ("blue", "green", "red"):
         (tmp_path / "third" / name).symlink_to(Path(sites["east"]) / name.replace("green", "red"))
     other = replace(config, sites={"east": sites["east"], "third": str(tmp_path / "third")})
-    with pytest.raises(
-        VisiongraftError, match=r"do not train the same model: 'head\.output\.bias'"
-    ):
+    with pytest.raises(VisiongraftError, match="do not train the same model: class_names is"):
         simulate(other, tmp_path / "out")
+
+
+def test_as_many_classes_of_other_names_are_refused_in_one_line(
+    settings: Any, sites: Any, tmp_path: Path
+) -> None:
+    """Their tensors have the same shapes, and would be averaged without any sense."""
+    other = tmp_path / "other"
+    for old, new in (("blue", "cat"), ("red", "dog")):
+        shutil.copytree(Path(sites["north"]) / old, other / new)
+    config = settings(
+        fit={"task_options": {"augment": "none"}}, sites={"east": sites["east"], "west": str(other)}
+    )
+    with pytest.raises(
+        VisiongraftError, match=r"class_names is .*blue.* here and .*cat.* there"
+    ) as error:
+        simulate(config, tmp_path / "out")
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def splits_alike(Toy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def Classes(Toy: Any) -> Any:
     class ClassesToy(Toy):  # type: ignore[misc]
         name = "classes-toy"
+        splits_alike = True
 
         def class_logits(self, outputs: Tensor) -> Tensor:
             return outputs
@@ -74,9 +75,14 @@ def test_each_epoch_measures_the_stream_that_select_names(
 
 
 def test_a_task_without_class_logits_has_the_weighted_risk_alone(
-    fit_toy: Any, toy_data: Any
+    fit_toy: Any, toy_data: Any, Toy: Any
 ) -> None:
+    class Alike(Toy):  # type: ignore[misc]
+        name = "alike-toy"
+        splits_alike = True
+
     settings = {"streams": {"unlabelled": Labeled(toy_data(13, seed=3))}, **FAST}
+    settings["task"] = Alike(augment=False)
     fit_toy(toy_data(30), select="lowest(unlabelled.weighted_risk)", **settings)
     with pytest.raises(OptionError, match="the task has no metric 'entropy'") as caught:
         fit_toy(toy_data(30), select="lowest(unlabelled.entropy)", **settings)

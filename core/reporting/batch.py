@@ -1,0 +1,130 @@
+"""Training images as the network sees them: for the report, and before a run by ``show_batch``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
+from PIL import ImageDraw, ImageFont
+
+from visiongraft.config import FitConfig
+from visiongraft.data.loader import Item, SampleDataset
+from visiongraft.data.samples import Samples
+from visiongraft.errors import OptionError, escape_unprintable
+from visiongraft.explaining.explaining import as_image
+from visiongraft.lookup.backbones import load_backbone
+from visiongraft.network import Network
+from visiongraft.options import check_integer
+from visiongraft.preparation.arguments import completed_settings, new_settings
+from visiongraft.reporting.drawn_images import describe_target
+from visiongraft.seeds import preserved
+from visiongraft.task_contract.checks import bound, read_splits
+
+# Settings of `fit` that decide how images are read and prepared.
+SETTINGS = (
+    "task",
+    "task_options",
+    "backbone",
+    "weights",
+    "validation",
+    "size",
+    "resize",
+    "in_channels",
+    "seed",
+)
+SIDE = 160  # least side of an image in a grid, in pixels
+LINE = 18  # height of a caption
+COLUMNS = 4
+
+
+def show_batch(data: Any, *, count: int = 8, epoch: int = 0, **settings: Any) -> PillowImage.Image:
+    """Show training images as the network will see them: augmented, resized and cropped.
+
+    Args:
+        data: As for ``fit``.
+        count: Number of images, spread over the training set.
+        epoch: Epoch that they are augmented for, from 0; another one augments them otherwise.
+        settings: Settings of ``fit`` that decide on this: ``task``, ``task_options``, ``backbone``, ``weights``,
+            ``validation``, ``size``, ``resize``, ``in_channels``, ``seed``.
+
+    Returns:
+        A grid of the images with their labels, which notebooks display; ``.save("batch.png")`` keeps it.
+
+    Raises:
+        OptionError: The samples of the task are no images, or a setting does not exist.
+        DataError: The dataset cannot be read.
+
+    Examples:
+        ``visiongraft.show_batch("flowers", size=96)``
+    """
+    check_integer("count", count, 1)
+    check_integer("epoch", epoch, 0)
+    refused = [name for name in FitConfig.__dataclass_fields__ if name not in SETTINGS]
+    given = completed_settings("show_batch", data, settings, without=(*refused, "learning_rate"))
+    config, task, _ = new_settings(given)
+    if not task.inputs.has_size:
+        raise OptionError(f"show_batch shows images; task {task.name!r} takes {task.inputs.name}")
+    splits = read_splits(task, data, config.held_out, config.seed)
+    task = bound(task, splits.train)
+    with preserved():
+        backbone = load_backbone(
+            config.backbone,
+            config.weights,
+            in_channels=config.in_channels,
+            size=config.size or task.input_size,
+        )
+        resize = config.resize or task.resize
+        if resize is not None:
+            prepared = replace(backbone.info.preprocess, resize=resize)
+            backbone.info = replace(backbone.info, preprocess=prepared)
+        network = Network(backbone, task)
+        found = list(augmented(network, splits.train, config.seed, count, epoch))
+    return _grid([(i, describe_target(task, splits.train.target(p))) for p, i in found])
+
+
+def augmented(
+    network: Network, samples: Samples, seed: int, count: int, epoch: int = 0
+) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """Prepare some training images as for a step.
+
+    Args:
+        network: What they are prepared for.
+        samples: The training samples.
+        seed: Seed of the run.
+        count: How many to prepare, spread over all.
+        epoch: Epoch that they are augmented for.
+
+    Yields:
+        Positions, and images uint8 (H, W, 3); unreadable ones are left out.
+    """
+    preprocess = network.preprocess_on_cpu()
+    transform = network.task.train_transform(preprocess.config)
+    dataset = SampleDataset(samples, preprocess, transform, seed)
+    chosen = np.linspace(0, len(samples) - 1, min(count, len(samples))).astype(int).tolist()
+    for index in dict.fromkeys(chosen):
+        item = dataset[(index, epoch)]
+        if isinstance(item, Item):
+            yield index, as_image(item.image, network)
+
+
+def _grid(found: list[tuple[NDArray[np.uint8], str]]) -> PillowImage.Image:
+    images = [PillowImage.fromarray(pixels) for pixels, _ in found]
+    factor = -(-SIDE // max(max(image.size) for image in images))
+    width, height = (factor * max(i.size[axis] for i in images) for axis in (0, 1))
+    columns = min(COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    canvas = PillowImage.new("RGB", (columns * width, rows * (height + LINE)), "white")
+    brush, font = ImageDraw.Draw(canvas), ImageFont.load_default(LINE - 6)
+    for slot, (image, (_, label)) in enumerate(zip(images, found, strict=True)):
+        x, y = slot % columns * width, slot // columns * (height + LINE)
+        size = (image.width * factor, image.height * factor)
+        canvas.paste(image.resize(size, PillowImage.Resampling.NEAREST), (x, y))
+        text = escape_unprintable(label)
+        while text and brush.textlength(text, font=font) > width - 4:
+            text = text[:-1]
+        brush.text((x + 2, y + height + LINE / 2), text, fill="black", font=font, anchor="lm")
+    return canvas
