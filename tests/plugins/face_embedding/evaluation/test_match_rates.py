@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from itertools import combinations
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import visiongraft
+from visiongraft.cli import main
 from visiongraft.plugins.face_embedding.evaluation.match_rates import compare_groups
+from visiongraft.plugins.face_embedding.task import FaceEmbedding
 
 
 def faces(spread: dict[str, float], people: int = 24, images: int = 3) -> tuple:
@@ -72,3 +78,34 @@ def test_two_images_of_one_person_in_two_groups_are_no_false_match() -> None:
     groups = ["a" if i % 2 else "b" for i in range(len(groups))]
     found = compare_groups(embeddings, people, groups, 0.8)
     assert sum(group.images for group in found.groups) == len(people)
+
+
+def test_the_command_measures_a_trained_model_by_a_table_of_groups(
+    tmp_path: Path, capsys: Any
+) -> None:
+    examples = FaceEmbedding().examples()
+    data = Path(examples.make_dataset(tmp_path / "faces", 24, 0))
+    files = sorted(path for path in data.rglob("*") if path.is_file())
+    people = sorted({path.parent.name for path in files})
+    rows = [f"{path},{'xy'[people.index(path.parent.name) % 2]}" for path in files]
+    table = tmp_path / "groups.csv"
+    table.write_text("path,group\n" + "\n".join(rows) + "\n")
+    visiongraft.fit(
+        data,
+        task="face_embedding",
+        backbone="simple_cnn",
+        weights=None,
+        size=16,
+        schedule="linear_probe",
+        epochs=1,
+        device="cpu",
+        out=tmp_path / "run",
+        callbacks=(),
+    )
+    command = ["match-rates", str(tmp_path / "run"), str(data), "--by", str(table)]
+    assert main([*command, "--threshold", "0.9", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert [group["name"] for group in answer["groups"]] == ["x", "y"]
+    assert all(group["small"] for group in answer["groups"]) and answer["chance"] is None
+    assert main([*command, "--threshold", "2"]) == 2
+    assert "threshold=2.0 is not a similarity in [-1, 1]" in capsys.readouterr().err
