@@ -136,7 +136,7 @@ def test_an_interrupted_run_prints_the_whole_command_that_continues_it(
     hint = err.strip().rpartition("continue with: ")[2].split()
     assert code == 130
     assert hint[-2:] == ["--plugin", str(workspace / "animals_file.py")]
-    code, _, err = run(*hint[1:])
+    code, _, err = run(*hint[1:], "--callback", "progress")  # in the place of the one that stops it
     assert code == 0, err
     assert (workspace / "stopped" / "model" / "model.safetensors").is_file()
 

@@ -326,7 +326,7 @@ def test_a_run_with_adapters_is_resumed_with_its_own_or_the_same_schedule(
 def test_the_command_shows_adapters_their_rates_and_their_folder(
     images: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["fit", str(images), "--out", str(run), "--resume"]) == 0
+    assert main(["fit", str(images), "--out", str(run), "--resume", "--callback", "progress"]) == 0
     shown = capsys.readouterr()
     line = "adapters: lora, bitfit; schedule: full(learning_rate=0.01, layer_decay=1.0)"
     assert line in shown.err.splitlines()

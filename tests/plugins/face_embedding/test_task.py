@@ -195,4 +195,4 @@ def test_the_threshold_is_what_the_validation_pairs_decide() -> None:
 
 
 def test_a_models_verbs_are_those_of_faces() -> None:
-    assert set(FaceEmbedding().model_methods()) == {"verify", "gallery"}
+    assert set(FaceEmbedding().model_methods()) == {"verify", "gallery", "match_rates"}
