@@ -8,7 +8,7 @@ from them. ``fit`` repeats names, types and defaults for editors; a test keeps b
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import NoneType
@@ -31,6 +31,19 @@ BATCH_SIZE = 32  # with many images
 EPOCHS = 10  # without a budget
 NESTED = "nested"  # validation by folds of the validation images
 HELD_OUT = 0.2  # fraction of the images for validation
+# Settings that decide how images are read and prepared.
+IMAGE_SETTINGS = (
+    "task",
+    "task_options",
+    "backbone",
+    "weights",
+    "validation",
+    "size",
+    "resize",
+    "in_channels",
+    "seed",
+)
+FEATURE_SETTINGS = (*IMAGE_SETTINGS, "device")
 AUTO = "auto"  # a batch size or schedule that is chosen by measuring, and then stored
 
 TYPES = {bool: "True or False", str: "a string", dict: "a set of values by name", list: "a list"}
@@ -468,3 +481,8 @@ def _check_call(name: str, value: Any) -> None:
     is_call = isinstance(value, dict) and value.keys() >= {"name", "options"}
     if not (is_call and isinstance(value["name"], str) and isinstance(value["options"], dict)):
         raise OptionError(f"{name}={value!r} is not a name with options")
+
+
+def settings_without(names: Collection[str]) -> list[str]:
+    """Return the names of all settings but some."""
+    return [name for name in FitConfig.__dataclass_fields__ if name not in names]

@@ -10,25 +10,12 @@ import typer
 from visiongraft.cli.options import Json, TaskOptions, named_task_options
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.cli.settings import given_settings, takes_settings
-from visiongraft.config import FitConfig
+from visiongraft.config import FEATURE_SETTINGS, settings_without
 from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes
 
-# Settings of `fit` that decide on images and features, as `mistakes.finding` has them.
-TAKEN = (
-    "task",
-    "backbone",
-    "weights",
-    "validation",
-    "size",
-    "resize",
-    "in_channels",
-    "device",
-    "seed",
-)
 
-
-@takes_settings(without=[name for name in FitConfig.__dataclass_fields__ if name not in TAKEN])
+@takes_settings(without=(*settings_without(FEATURE_SETTINGS), "task_options"))
 def find_mistakes(
     ctx: typer.Context,
     data: Annotated[

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from visiongraft.advice.cached import cached_embeddings
 from visiongraft.advice.candidates import load_candidate
 from visiongraft.advice.sampling import labels_of, renumbered
-from visiongraft.config import FitConfig
+from visiongraft.config import FEATURE_SETTINGS, FitConfig, settings_without
 from visiongraft.data.check import CheckedSplits, check_samples
 from visiongraft.data.report import count_and_name
 from visiongraft.data.samples import Samples
@@ -32,19 +32,6 @@ from visiongraft.task_contract.checks import bound, read_splits
 
 log = logging.getLogger("visiongraft")
 
-# Settings of `fit` that decide which images and features are looked at.
-SETTINGS = (
-    "task",
-    "task_options",
-    "backbone",
-    "weights",
-    "validation",
-    "size",
-    "resize",
-    "in_channels",
-    "device",
-    "seed",
-)
 FEWEST = 2  # images of a class
 
 
@@ -76,7 +63,7 @@ def find_mistakes(data: Any, *, folds: int = 5, **settings: Any) -> Mistakes:
     """
     check_installed()
     check_integer("folds", folds, 2)
-    refused = [name for name in FitConfig.__dataclass_fields__ if name not in SETTINGS]
+    refused = settings_without(FEATURE_SETTINGS)
     if _is_run(data):
         stored = _settings_of_run(Path(data))
         data, settings = stored.pop("data"), {**stored, **settings}
@@ -241,4 +228,4 @@ def _settings_of_run(folder: Path) -> dict[str, Any]:
     if stored["start"] is not None:  # it trained on the same labels, or others
         log.warning("run %s began with a trained model; its backbone may know the labels", folder)
         stored["backbone"] = stored["start"]
-    return {name: stored[name] for name in ("data", *SETTINGS)}
+    return {name: stored[name] for name in ("data", *FEATURE_SETTINGS)}

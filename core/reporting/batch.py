@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
-from visiongraft.config import FitConfig
+from visiongraft.config import IMAGE_SETTINGS, settings_without
 from visiongraft.data.loader import Item, SampleDataset
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, escape_unprintable
@@ -24,18 +24,6 @@ from visiongraft.reporting.drawn_images import describe_target
 from visiongraft.seeds import preserved
 from visiongraft.task_contract.checks import bound, read_splits
 
-# Settings of `fit` that decide how images are read and prepared.
-SETTINGS = (
-    "task",
-    "task_options",
-    "backbone",
-    "weights",
-    "validation",
-    "size",
-    "resize",
-    "in_channels",
-    "seed",
-)
 SIDE = 160  # least side of an image in a grid, in pixels
 LINE = 18  # height of a caption
 COLUMNS = 4
@@ -63,7 +51,7 @@ def show_batch(data: Any, *, count: int = 8, epoch: int = 0, **settings: Any) ->
     """
     check_integer("count", count, 1)
     check_integer("epoch", epoch, 0)
-    refused = [name for name in FitConfig.__dataclass_fields__ if name not in SETTINGS]
+    refused = settings_without(IMAGE_SETTINGS)
     given = completed_settings("show_batch", data, settings, without=(*refused, "learning_rate"))
     config, task, _ = new_settings(given)
     if not task.inputs.has_size:
