@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -22,8 +20,9 @@ from urllib.parse import unquote, urldefrag, urljoin, urlparse
 
 import pytest
 
+from tests.chromium import CHROMIUM
+
 ROOT = Path(__file__).parents[1]
-CHROMIUM = os.environ.get("VISIONGRAFT_CHROMIUM") or shutil.which("chromium") or ""
 WIDTHS = {"phone": 390, "tablet": 820, "desktop": 1440}
 SERIOUS = {"serious", "critical"}
 BASE = "http://site/"  # stands for the place where the pages are
@@ -132,15 +131,6 @@ def address(site: Path) -> Iterator[str]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 class Visits:

@@ -6,9 +6,6 @@ drives it.
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +14,8 @@ import pytest
 from PIL import Image
 
 import visiongraft
+from tests.chromium import CHROMIUM
 
-CHROMIUM = os.environ.get("VISIONGRAFT_CHROMIUM") or shutil.which("chromium") or ""
 CLASSES, EACH = 200, 5  # a thousand validation images
 PHONE = {"width": 390, "height": 844}
 DRAWN = """Bokeh.documents.length === document.querySelectorAll("figure[aria-label]").length
@@ -47,15 +44,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         schedule="linear_probe", out=folder / "run", device="cpu", callbacks=(),
     )  # fmt: skip
     return visiongraft.report(folder / "run")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
 
 
 class Visit:

@@ -8,6 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.plugins.classification.colored import CLASSES, photo
+
 WriteFolder = Callable[[Mapping[str, int]], Path]
 
 
@@ -47,3 +49,16 @@ def write_table(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="module")
+def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write images of one color each: eight to train on and two to validate, by class."""
+    folder = tmp_path_factory.mktemp("colors")
+    generator = np.random.default_rng(0)
+    for color, name in enumerate(CLASSES):
+        for split, count in (("train", 8), ("val", 2)):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(photo(color, generator)).save(folder / split / name / f"{i}.png")
+    return folder

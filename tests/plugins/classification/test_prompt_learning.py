@@ -11,33 +11,17 @@ import open_clip
 import pytest
 import torch
 import transformers
-from PIL import Image
 from torch.nn.functional import cross_entropy, normalize
 
 import visiongraft as vg
+from tests.plugins.classification.colored import CLASSES
 from tests.plugins.text_encoders import tiny_clip
 from visiongraft.cli import main
 from visiongraft.errors import OptionError, ReceiptError
 from visiongraft.plugins.text_encoders.tower import TowerPrompts
 
-CLASSES = ["red thing", "green thing", "blue thing"]
 WORDS = "a photo of a"
 TEXTS = [f"{WORDS} {name}." for name in CLASSES]
-
-
-@pytest.fixture(scope="module")
-def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write images of one color each: eight to train on and two to validate, by class."""
-    folder = tmp_path_factory.mktemp("colors")
-    generator = np.random.default_rng(0)
-    for color, name in enumerate(CLASSES):
-        for split, count in (("train", 8), ("val", 2)):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                image = generator.integers(0, 90, (40, 40, 3), dtype=np.uint8)
-                image[..., color] += 150
-                Image.fromarray(image).save(folder / split / name / f"{i}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -13,29 +13,9 @@ import transformers
 from PIL import Image
 
 import visiongraft as vg
+from tests.plugins.classification.colored import CLASSES, photo
 from tests.plugins.text_encoders import tiny_clip
 from visiongraft.errors import DataError, OptionError, PluginError
-
-CLASSES = ["red thing", "green thing", "blue thing"]
-
-
-def photo(color: int, generator: np.random.Generator, side: int = 40) -> np.ndarray:
-    image = generator.integers(0, 90, (side, side, 3), dtype=np.uint8)
-    image[..., color] += 150
-    return image
-
-
-@pytest.fixture(scope="module")
-def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write images of one color each: eight to train on and two to validate, by class."""
-    folder = tmp_path_factory.mktemp("colors")
-    generator = np.random.default_rng(0)
-    for color, name in enumerate(CLASSES):
-        for split, count in (("train", 8), ("val", 2)):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                Image.fromarray(photo(color, generator)).save(folder / split / name / f"{i}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
