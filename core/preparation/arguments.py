@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any
@@ -36,6 +36,8 @@ from visiongraft.schedules import ADAPTER_OPTIONS, Schedule, with_defaults
 from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import check_task_class
+from visiongraft.training.batches.own_augmentation import names_function, stored_augment
+from visiongraft.training.measuring.own_metrics import stored_metrics
 
 DEFAULT_SCHEDULE = "lp_ft"
 FUNCTION = "function "  # before the name of a function, in settings that may be one
@@ -83,6 +85,35 @@ def new_settings(
     config = FitConfig(**{setting.name: values[setting.name] for setting in fields(FitConfig)})
     check_device(config.device)
     return config, task, schedule
+
+
+def with_task_augmentation(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Pass ``augment`` on to the task, if it is a value of its option of this name.
+
+    Args:
+        given: The arguments of ``fit`` by name.
+
+    Returns:
+        The same, where ``augment`` is the user's own or ``None``.
+
+    Raises:
+        OptionError: The option of the task is given, too.
+    """
+    augment, options = given["augment"], given["task_options"] or {}
+    if augment is None:
+        return dict(given)
+    if "augment" in options:
+        raise OptionError(
+            f"augment and task_options={{'augment': {options['augment']!r}}} both augment images; choose one"
+        )
+    if not isinstance(augment, str) or names_function(augment):
+        return dict(given)
+    task = given["task"]
+    if not isinstance(task, Task):
+        return {**given, "augment": None, "task_options": {**options, "augment": augment}}
+    refuse_unknown(f"task {task.name!r}", ["augment"], [field.name for field in fields(task)])
+    changed: dict[str, Any] = {"augment": augment}
+    return {**given, "augment": None, "task": replace(task, **changed)}
 
 
 def make_schedule(
@@ -158,6 +189,8 @@ def converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "adapters": _adapters,
         "privacy": _privacy,
         "groups": _groups,
+        "metrics": stored_metrics,
+        "augment": stored_augment,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}

@@ -195,14 +195,18 @@ class Measuring:
         task = run.network.task
         named = run.group_names.get(part)
         if named is None:
-            whole = measure(task, ((d, targets) for d, targets, _ in everyones))
+            whole = measure(task, ((d, targets) for d, targets, _ in everyones), run.metrics)
         else:
             everyones = list(everyones)
-            whole = with_worst_group(task, measure_groups(task, samples, named, everyones))
+            whole = with_worst_group(
+                task, measure_groups(task, samples, named, everyones, run.metrics)
+            )
         found = Evaluated(whole)
         decoded = [(d, positions) for d, _, positions in everyones] if grouped or nested else []
         if grouped:
-            found = replace(found, groups=measure_without_groups(task, samples, decoded))
+            found = replace(
+                found, groups=measure_without_groups(task, samples, decoded, run.metrics)
+            )
         if nested:
             found = replace(found, folds=measure_folds(task, samples, decoded))
         return found
