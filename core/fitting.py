@@ -436,6 +436,7 @@ def _trained_model(
     facts = run_facts(run, data, inputs)
     model = TransferModel(run.network, facts, data.checked.validation, run.folder, hooks)
     model.training_images = images_of_run(run, data, inputs, before)
+    model.metrics = run.metrics
     return model
 
 

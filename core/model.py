@@ -47,6 +47,7 @@ from visiongraft.tiling import decode_tiled
 from visiongraft.training.embedding import embed_samples
 from visiongraft.training.evaluation import decode_samples, measure_all
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 
 
 @dataclass(repr=False)
@@ -63,6 +64,7 @@ class TransferModel:
         run_folder: The run it came out of, if known.
         callbacks: The callbacks of the run that it came out of, if that was in this process.
         training_images: Digests of the images that it was trained on, if known.
+        metrics: The user's own metrics of the run, likewise if that was in this process.
     """
 
     network: Network
@@ -71,6 +73,7 @@ class TransferModel:
     run_folder: Path | None = None
     callbacks: pluggy.PluginManager | None = field(default=None, compare=False)
     training_images: TrainingImages | None = field(default=None, compare=False)
+    metrics: OwnMetrics = field(default_factory=OwnMetrics, compare=False)
 
     def __repr__(self) -> str:
         adapters = list(self.network.adapter_parameters)
@@ -196,6 +199,7 @@ class TransferModel:
         by: str | None = None,
         batch_size: int = 32,
         tile: int | tuple[int, int] | None = None,
+        metrics: Any = None,
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
@@ -208,6 +212,8 @@ class TransferModel:
                 are also measured in groups.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
+            metrics: Metrics of your own beside the task's, as for ``fit``; ``None`` for those of the run, if
+                ``fit`` has just returned the model.
 
         Returns:
             The task's metrics; ``split``, the name of the split, ``"all"`` for all images of a
@@ -223,7 +229,8 @@ class TransferModel:
         channels = self.backbone_info.in_channels
         measured = prepare_evaluation(self.task, data, channels, self.training_images)
         decoded = self._decoded(measured.samples, batch_size, tile)
-        return {**measure_all(self.task, measured.samples, by, decoded), **measured.facts}
+        own = self.metrics if metrics is None else OwnMetrics.of(metrics, self.task)
+        return {**measure_all(self.task, measured.samples, by, decoded, own), **measured.facts}
 
     def export(
         self,

@@ -69,6 +69,8 @@ REFUSED = (
     "adapters",
     "streams",
     "privacy",
+    "metrics",
+    "augment",
 )
 TIMED = 64  # images that reading and backbones are timed on
 USED = 0.4  # fraction of the time for reading images and computing features

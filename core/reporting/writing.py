@@ -26,6 +26,7 @@ from visiongraft.saving.saved_config import read_config
 from visiongraft.saving.saved_model import model_folder
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
+from visiongraft.training.batches.own_augmentation import find_function, names_function
 from visiongraft.training.resuming.run_folder import DATA_CHECK
 from visiongraft.training.run import Run
 
@@ -95,6 +96,7 @@ def write_finished(run: Run) -> Path:
         run.training,
         run.validation,
         exported=_exported_in(run.folder),
+        augment=run.augment,
         notes=[f"{REMARK}: visiongraft report {run.folder}"],
     )
     page = run.folder / PAGE
@@ -169,6 +171,11 @@ def _read_run(
         complete=True,
         exported=_exported_in(folder) if exported is None else list(map(Path, exported)),
     )
+    try:
+        if names_function(run.config.augment):
+            run.augment = find_function(run.config.augment, None)
+    except VisiongraftError as error:
+        run.notes.append(f"Images are shown without augmentation: {error}")
     try:
         run.training, run.validation = _read_samples(run)
     except VisiongraftError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from visiongraft.errors import escape_unprintable
 from visiongraft.hookspecs import hookimpl
+from visiongraft.options import is_number
 from visiongraft.saving.files import write_figure
 from visiongraft.system.durations import describe_duration
 from visiongraft.system.terminal import make_console
@@ -150,9 +151,14 @@ def epoch_line(run: Run, record: Mapping[str, Any]) -> str:
     replayed = " (replayed)" if record["replayed"] else ""
     others = _headlines(record.get("evaluate_on", {}), run)
     alpha = f" at alpha {record['alpha']:g}" if "alpha" in record else ""
+    own = (
+        f", {name} {value:.4f}"
+        for name in run.metrics.metrics
+        if is_number(value := record["validation"].get(name))
+    )
     return (
         f"epoch {record['epoch'] + 1}/{run.config.epochs}: loss {record['train']['loss']:.4f}, "
-        f"{headline} {record['validation'][headline]:.4f}{alpha}{mark}{replayed}"
+        f"{headline} {record['validation'][headline]:.4f}{alpha}{''.join(own)}{mark}{replayed}"
         f"{', ' if others else ''}{others}"
     )
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from PIL import Image as PillowImage
@@ -16,7 +16,7 @@ from torchvision.transforms.v2 import functional as tv
 from visiongraft.data.digests import digest_of
 from visiongraft.data.loader import Item, SampleDataset
 from visiongraft.data.samples import Samples, Transform
-from visiongraft.errors import OptionError, shorten
+from visiongraft.errors import OptionError, near_matches, shorten
 from visiongraft.network import Network
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 from visiongraft.registry.sources import import_file
@@ -157,16 +157,21 @@ def find_function(setting: str | None, passed: Any) -> Augment | None:
         return None
     if not names_function(setting):
         if callable(passed):
-            found: Augment = passed
-            return found
+            return cast(Augment, passed)
         raise OptionError(
             f"the run augments images by {shorten(setting)}, an object in memory: pass it again as augment"
         )
     file, _, name = setting.rpartition(":")
-    function = getattr(import_file(Path(file)), name, None)
-    if not callable(function) or isinstance(function, type):
-        raise OptionError(f"augment={setting!r}: {file} has no function or transform {name!r}")
-    return function
+    known: dict[str, Augment] = {
+        own: value
+        for own, value in vars(import_file(Path(file))).items()
+        if callable(value) and not isinstance(value, type) and not own.startswith("_")
+    }
+    if name not in known:
+        raise OptionError(
+            f"augment={setting!r}: {file} has no function or transform {name!r}{near_matches(name, known)}"
+        )
+    return known[name]
 
 
 def try_augmentation(function: Augment, network: Network, samples: Samples, seed: int) -> None:
@@ -187,9 +192,9 @@ def try_augmentation(function: Augment, network: Network, samples: Samples, seed
     for index in range(min(TRIED, len(samples))):
         for view in range(VIEWS):
             first, second = dataset[(index, view)], dataset[(index, view)]
-            for one in (first, second):
-                if not isinstance(one, Item):
-                    raise OptionError(f"augment: {one.reason}")
+            if not isinstance(first, Item) or not isinstance(second, Item):
+                failed = second if isinstance(first, Item) else first
+                raise OptionError(f"augment: {failed.reason}")
             if digest_of((first.image, first.target)) != digest_of((second.image, second.target)):
                 raise OptionError(
                     "augment gives other images for the same seeds, so that a run could not be repeated; draw "

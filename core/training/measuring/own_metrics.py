@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
+from warnings import catch_warnings, simplefilter
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from visiongraft.errors import OptionError, PluginError, near_matches, type_and_message
 from visiongraft.network import Network
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 MODULES = ("", ".classification", ".detection", ".segmentation", ".image", ".regression")
 COUNTS = ("num_classes", "num_labels")  # options that the number of class names answers
-TRIED = 4  # images that a metric is tried on before training
+TRIED = 8  # images that a metric is tried on before training
 FORM = (
     "a metric of torchmetrics, its name with options such as 'MulticlassAUROC(num_classes=3)', a list of "
     "these, or a dict from names to them"
@@ -75,7 +76,7 @@ def _pairs(given: Any) -> Iterator[tuple[str, Any]]:
     elif isinstance(given, Mapping) or _is_collection(given):
         for name, metric in given.items():
             if not (isinstance(metric, str) or _is_metric(metric)):
-                raise OptionError(f"metrics: {name!r} is a {type(metric).__name__}, not {FORM}")
+                raise OptionError(f"metrics: {name!r} is {_what(metric)}, not {FORM}")
             yield str(name), metric
     elif _is_metric(given):
         yield type(given).__name__, given
@@ -84,6 +85,11 @@ def _pairs(given: Any) -> Iterator[tuple[str, Any]]:
             yield from _pairs(one)
     else:
         raise OptionError(f"metrics is of type {type(given).__name__}, not {FORM}")
+
+
+def _what(metric: Any) -> str:
+    """Describe what is no metric; settings of a run hold ``None`` for objects."""
+    return "an object of another run" if metric is None else f"a {type(metric).__name__}"
 
 
 def _is_metric(value: object) -> bool:
@@ -150,10 +156,11 @@ class OwnMetrics:
             return
         task, few = network.task, samples.subset(range(min(TRIED, len(samples))))
         both = _Both(task, self.metrics)
-        with preserved():
+        with preserved(), catch_warnings():
+            simplefilter("ignore")  # of few samples
             for decoded, targets, _ in decode_samples(network, few, TRIED):
                 both.update(decoded, targets)
-        both.refuse_same_names()
+            both.compute()
 
 
 class _Both:
@@ -182,10 +189,6 @@ class _Both:
             results |= found
         return results
 
-    def refuse_same_names(self) -> None:
-        """Refuse metrics with the name of one of the task's."""
-        _refuse_same(self._metrics.compute(), self._own)
-
 
 @contextmanager
 def _named(name: str, metric: Metric) -> Iterator[None]:
@@ -203,9 +206,9 @@ def _copy(metric: Metric) -> Metric:
     """Copy a metric without what it has counted; all processes of a run count the same samples."""
     copied = metric.clone().cpu()
     copied.reset()
-    for module in copied.modules():
+    for module in cast(nn.Module, copied).modules():
         if _is_metric(module):
-            module.sync_on_compute = False
+            cast(Any, module).sync_on_compute = False
     return copied
 
 
@@ -229,12 +232,11 @@ def _plain(value: Any) -> Any:
 
 
 def _refuse_same(results: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    for name in own:
-        if name in results:
-            raise OptionError(
-                f"metrics: the task has a metric {name!r} of its own; pass yours by another name, "
-                f"metrics={{'own_{name}': ...}}"
-            )
+    for name in own.keys() & results.keys():
+        raise OptionError(
+            f"metrics: the task has a metric {name!r} of its own; pass yours by another name, "
+            f"metrics={{'own_{name}': ...}}"
+        )
 
 
 # ---- from names to metrics ----
