@@ -42,7 +42,9 @@ from visiongraft.saving.training_images import TrainingImages
 from visiongraft.schedules import Schedule
 from visiongraft.system.interrupts import work_started
 from visiongraft.system.processes import as_lost_process
+from visiongraft.system.progress import current_display, shown_progress
 from visiongraft.task import Task
+from visiongraft.training.callbacks import ConsoleProgress, shows_progress
 from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.grouped.weights import begin_groups, check_groups
@@ -270,7 +272,8 @@ def fit(
     check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()
-    with ExitStack() as stack:
+    shows = "progress" in listeners.callbacks and accelerator.is_main_process
+    with ExitStack() as stack, shown_progress(shows):
         if folder is None:
             scratch = stack.enter_context(scratch_folder())
         else:
@@ -289,6 +292,8 @@ def fit(
         run, found = prepare_run(sources, chosen, trials[0], plan, accelerator, folder, scratch)
         run.warnings += lost
         hooks = listen([*listeners.callbacks, *find_trackers(listeners.trackers)])
+        if resume and current_display() is not None and not shows_progress(hooks):
+            hooks.register(ConsoleProgress())  # a command shows it of runs that began without, too
         if not resume:
             _measure_settings(run, given, accelerator, started)
             refuse_idle_losses(run)

@@ -40,10 +40,12 @@ from visiongraft.saving.files import numbered, write_crops, write_prediction_fil
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.summary import Summary, summarize
+from visiongraft.system.progress import shown_progress, track
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
 from visiongraft.task_contract.narrowing import ScoreThreshold, check_narrowing, narrowed
 from visiongraft.tiling import decode_tiled
+from visiongraft.training.callbacks import shows_progress
 from visiongraft.training.embedding import embed_samples
 from visiongraft.training.evaluation import decode_samples, measure_all
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
@@ -271,7 +273,9 @@ class TransferModel:
                 raise OptionError(f"{path}: choose an exporter, format={' or '.join(fitting)}")
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
-        certificate: Certificate = exporter.export(self, path, self.proof_samples(data), **options)
+        with shown_progress(hooks is not None and shows_progress(hooks)):
+            samples = self.proof_samples(data)
+            certificate: Certificate = exporter.export(self, path, samples, **options)
         if hooks is not None:
             hooks.hook.exported(model=self, path=path, certificate=certificate)
         return certificate
@@ -389,14 +393,15 @@ class TransferModel:
         """Yield decoded arrays, targets and positions, a batch at a time; see ``decode_samples``."""
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
-        window = as_size(tile, "tile")
+        window, label = as_size(tile, "tile"), "evaluating" if for_metrics else "predicting"
         if window is not None:
             results = decode_tiled(self.network, samples, window, batch_size)
             collate: Callable[[list[Any]], Any] = self.task.collate if for_metrics else list
-            for index, decoded in enumerate(results):
+            for index, decoded in enumerate(track(results, label, len(samples))):
                 yield decoded, collate([samples.target(index)]), [index]
             return
-        yield from decode_samples(self.network, samples, batch_size, for_metrics=for_metrics)
+        found = decode_samples(self.network, samples, batch_size, for_metrics=for_metrics)
+        yield from track(found, label, len(samples), lambda one: len(one[2]))
 
     def _draw(
         self, samples: InputSamples, results: Sequence[Any], folder: Path, crops: bool

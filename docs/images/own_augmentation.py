@@ -22,7 +22,11 @@ SIDE = 128
 def write_photographs(folder: Path) -> Path:
     """Write crops of three photographs, a folder for each."""
     generator = np.random.default_rng(0)
-    for name, photo in {"cat": data.chelsea(), "cup": data.coffee(), "face": data.astronaut()}.items():
+    for name, photo in {
+        "cat": data.chelsea(),
+        "cup": data.coffee(),
+        "face": data.astronaut(),
+    }.items():
         (folder / name).mkdir()
         for number in range(6):
             top, left = (int(generator.integers(0, n - SIDE)) for n in photo.shape[:2])
