@@ -32,6 +32,7 @@ from visiongraft.inputs.samples import InputSamples
 from visiongraft.lookup.models import load_adapted, load_network
 from visiongraft.lookup.reading import named_reader
 from visiongraft.network import InferenceGraph, Network
+from visiongraft.options import checks_keywords
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
@@ -113,6 +114,7 @@ class TransferModel:
         """Facts about its backbone."""
         return self.network.backbone.info
 
+    @checks_keywords
     def predict(
         self,
         images: Any,
@@ -160,6 +162,7 @@ class TransferModel:
             self._draw(samples, results, Path(save), save_crops)
         return results
 
+    @checks_keywords
     def embed(
         self,
         images: Any = None,
@@ -194,6 +197,7 @@ class TransferModel:
         samples = InputSamples.of(images, self.task.inputs)
         return embed_samples(self.network, samples, batch_size)
 
+    @checks_keywords
     def evaluate(
         self,
         data: Any,
@@ -280,6 +284,7 @@ class TransferModel:
             hooks.hook.exported(model=self, path=path, certificate=certificate)
         return certificate
 
+    @checks_keywords
     def save(self, folder: str | Path) -> None:
         """Write the model as a folder with weights, config and model card; adapters are merged.
 
@@ -318,6 +323,7 @@ class TransferModel:
         state = adapter_state(network)
         save_adapter(Path(folder), network, state, network.base_sha256, self.facts, name)
 
+    @checks_keywords
     def use_adapter(self, folder: str | Path, *, task: type[Task] | None = None) -> None:
         """Exchange the adapters and the head for others that were trained on the same base.
 
@@ -417,6 +423,7 @@ class TransferModel:
             write_prediction_files(folder, name, result)
 
 
+@checks_keywords
 def load(
     folder: str | Path,
     *,

@@ -99,6 +99,7 @@ def train(
 
 
 def main() -> None:
+    """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
     parser.add_argument("--backbone", default="bundled/efficientnet_lite0")

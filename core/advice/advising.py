@@ -126,7 +126,7 @@ def advise(
         raise OptionError(f"backbones={backbones!r} is not a list of names or folders")
     if isinstance(scorers, str) or not scorers:
         raise OptionError(f"scorers={scorers!r} is not a list of names")
-    given = completed_settings("advise", data, settings, without=REFUSED)
+    given = completed_settings(advise, data, settings, without=REFUSED)
     config, task, _ = new_settings({**given, "backbone": str(backbones[0])})
     if task.inputs != IMAGES:
         raise OptionError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, fit_defaults
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, shorten
 from visiongraft.lookup.backbones import find_source
 from visiongraft.lookup.methods import (
     find_adapter,
@@ -36,7 +37,7 @@ from visiongraft.schedules import ADAPTER_OPTIONS, Schedule, with_defaults
 from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import check_task_class
-from visiongraft.training.batches.own_augmentation import names_function, stored_augment
+from visiongraft.training.batches.own_augmentation import OBJECT, names_function, stored_augment
 from visiongraft.training.measuring.own_metrics import stored_metrics
 
 DEFAULT_SCHEDULE = "lp_ft"
@@ -108,6 +109,8 @@ def with_task_augmentation(given: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not isinstance(augment, str) or names_function(augment):
         return dict(given)
+    if augment.startswith(OBJECT):  # of the settings of another run
+        raise OptionError(f"the run augmented images by an {shorten(augment)}: pass it as augment")
     task = given["task"]
     if not isinstance(task, Task):
         return {**given, "augment": None, "task_options": {**options, "augment": augment}}
@@ -145,12 +148,15 @@ def make_schedule(
 
 
 def completed_settings(
-    owner: str, data: Any, settings: Mapping[str, Any], without: Collection[str] = ()
+    owner: Callable[..., Any],
+    data: Any,
+    settings: Mapping[str, Any],
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
     """Complete settings of ``fit`` by their defaults, for a function that takes most of them.
 
     Args:
-        owner: The function, for the message.
+        owner: The function, whose own parameters a message may suggest.
         data: The dataset.
         settings: What the user passed.
         without: Settings that the function does not take.
@@ -162,7 +168,9 @@ def completed_settings(
         OptionError: A setting does not exist.
     """
     defaults = fit_defaults()
-    refuse_unknown(owner, settings, [*(defaults.keys() - set(without)), "learning_rate"])
+    taken = {*defaults, "learning_rate"} - set(without)
+    own = {name for name, p in signature(owner).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    refuse_unknown(owner.__name__, settings, taken | own)
     return {**defaults, "learning_rate": None, **settings, "data": data}
 
 

@@ -198,8 +198,7 @@ def _require_data(given: Mapping[str, Any], stored: FitConfig, folder: Path) -> 
             )
     if stored.augment and not names_function(stored.augment) and given["augment"] is None:
         raise CheckpointError(
-            f"run {folder} augments images by {shorten(stored.augment)}, an object in memory: pass it again as "
-            "augment"
+            f"run {folder} augments images by an {shorten(stored.augment)}: pass it again as augment"
         )
     if stored.data is None and given["data"] is None:
         raise CheckpointError(

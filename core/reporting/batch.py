@@ -57,7 +57,7 @@ def show_batch(data: Any, *, count: int = 8, epoch: int = 0, **settings: Any) ->
     check_integer("count", count, 1)
     check_integer("epoch", epoch, 0)
     refused = settings_without((*IMAGE_SETTINGS, "augment"))
-    given = completed_settings("show_batch", data, settings, without=(*refused, "learning_rate"))
+    given = completed_settings(show_batch, data, settings, without=(*refused, "learning_rate"))
     given = with_task_augmentation(given)
     config, task, _ = new_settings(given)
     if not task.inputs.has_size:

@@ -15,7 +15,7 @@ from visiongraft.errors import ArtifactError, OptionError, VisiongraftError, one
 from visiongraft.lookup.exported import openers
 from visiongraft.lookup.reading import named_reader
 from visiongraft.model import TransferModel, load
-from visiongraft.options import check_choice
+from visiongraft.options import check_choice, checks_keywords
 from visiongraft.pages.parts import Section, Text
 from visiongraft.pages.writing import check_page, render_page
 from visiongraft.registry.manager import plugins
@@ -36,6 +36,7 @@ PAGE = "report.html"
 REMARK = "Worst mistakes, a map of the images and more are added by another pass over the images"
 
 
+@checks_keywords
 def report(
     run: str | Path,
     out: str | Path | None = None,

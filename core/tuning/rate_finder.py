@@ -83,7 +83,7 @@ def lr_find(
     """
     _check_range(phase, lowest, highest, steps)
     refused = ("budget", "privacy", "metrics")
-    given = with_task_augmentation(completed_settings("lr_find", data, settings, without=refused))
+    given = with_task_augmentation(completed_settings(lr_find, data, settings, without=refused))
     if given["schedule"] == AUTO:
         raise OptionError(
             "schedule='auto' is chosen by fit; name the schedule that the rate is for"

@@ -36,6 +36,7 @@ def write_photographs(folder: Path) -> Path:
 
 
 def main() -> None:
+    """Draw the picture."""
     augment = v2.Compose(
         [v2.RandomHorizontalFlip(), v2.RandomRotation(20), v2.ColorJitter(0.4, 0.4)]
     )

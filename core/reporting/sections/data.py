@@ -89,7 +89,7 @@ class BatchImages(ReportSection):
         )
         if run.config.augment is not None:
             missing = ", which is not known here" if lost else ""
-            yield Text(f"Augmentation of the user's own{missing}: {run.config.augment}")
+            yield Text(f"Augmented by the user's own {run.config.augment}{missing}.")
         yield Gallery(shown)
 
 

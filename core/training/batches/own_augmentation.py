@@ -29,6 +29,7 @@ from visiongraft.training.batches.by_albumentations import (
 Augment = Callable[..., Any]
 Parts = dict[str, Any]
 
+OBJECT = "object "  # before the description of an object in the settings
 TRIED, VIEWS = 8, 2  # images, and augmentations of each, that are tried before training
 LONGEST = 500  # characters of a description
 
@@ -123,7 +124,7 @@ def stored_augment(value: Any) -> str | None:
             f"augment={shorten(repr(value))} is neither a callable, nor 'FILE.py:NAME', nor a value of the "
             "task's option augment"
         )
-    return describe_function(value)
+    return f"{OBJECT}{describe_function(value)}"
 
 
 def describe_function(value: Augment) -> str:
@@ -159,7 +160,7 @@ def find_function(setting: str | None, passed: Any) -> Augment | None:
         if callable(passed):
             return cast(Augment, passed)
         raise OptionError(
-            f"the run augments images by {shorten(setting)}, an object in memory: pass it again as augment"
+            f"the run augments images by an {shorten(setting)}: pass it again as augment"
         )
     file, _, name = setting.rpartition(":")
     known: dict[str, Augment] = {

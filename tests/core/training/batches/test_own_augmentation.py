@@ -82,7 +82,7 @@ def stopped(task: Any, fit_toy: Any, toy_data: Any, tmp_path_factory: Any) -> tu
 
 def test_a_resumed_run_needs_it_again(stopped: Any, task: Any, fit_toy: Any, toy_data: Any) -> None:
     with pytest.raises(
-        CheckpointError, match=r"augments images by .*brighter, an object in memory"
+        CheckpointError, match=r"augments images by an object .*brighter: pass it again"
     ):
         fit_toy(toy_data(24), task=task, out=stopped[1], resume=True, **SHORT)
     with pytest.raises(CheckpointError, match="different settings: augment="):
