@@ -124,7 +124,7 @@ def certified_results(
         ExportError: A result is not finite, or not that of PyTorch.
     """
     made: list[tuple[SeededImage, int, dict[str, _Trial]]] = []
-    for number, images in enumerate(track(batches, "proof: seeded images", len(batches))):
+    for number, images in enumerate(track(batches, "proof: seeded images", None)):
         pixels = raw_batch(images, channels, inputs)
         found = run(pixels)
         if trusted is None:
