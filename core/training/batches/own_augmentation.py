@@ -193,9 +193,10 @@ def try_augmentation(function: Augment, network: Network, samples: Samples, seed
     for index in range(min(TRIED, len(samples))):
         for view in range(VIEWS):
             first, second = dataset[(index, view)], dataset[(index, view)]
-            if not isinstance(first, Item) or not isinstance(second, Item):
-                failed = second if isinstance(first, Item) else first
-                raise OptionError(f"augment: {failed.reason}")
+            if not isinstance(first, Item):
+                raise OptionError(f"augment: {first.reason}")
+            if not isinstance(second, Item):
+                raise OptionError(f"augment: {second.reason}")
             if digest_of((first.image, first.target)) != digest_of((second.image, second.target)):
                 raise OptionError(
                     "augment gives other images for the same seeds, so that a run could not be repeated; draw "
