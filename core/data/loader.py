@@ -174,7 +174,7 @@ class _Collate:
             if isinstance(item, Unreadable):
                 return item
             loaded.append(item)
-        groups = [range(len(loaded))]
+        groups: list[Sequence[int]] = [range(len(loaded))]
         if self.pixels is not None:
             groups = split_by_size([item.size for item in loaded], self.pixels)
         try:

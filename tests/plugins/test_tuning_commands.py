@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -53,15 +52,21 @@ def write_data(task: str, folder: Path) -> list[str]:
         return [str(folder / "data.toml"), "--task", str(folder / "heads.toml")]
     data = plugins().get("task", task)().examples().make_dataset(folder, 24, 0)
     if isinstance(data, list):  # in memory
-        for number, sample in enumerate(data):
-            frames, name = sample if isinstance(sample, tuple) else (sample[None], "")
-            for position, frame in enumerate(frames):
-                path = folder / name / str(number) / f"{position}.png"
-                path = folder / f"{number}.png" if not name else path
-                path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(np.asarray(frame)).save(path)
+        write_samples(data, folder)
         data = folder
     return [str(data), "--task", task, *SETTINGS.get(task, [])]
+
+
+def write_samples(samples: list[Any], folder: Path) -> None:
+    """Write images (H, W, C), or labeled clips (T, H, W, C) as folders of frames in folders of classes."""
+    for number, sample in enumerate(samples):
+        files = {folder / f"{number}.png": sample}
+        if isinstance(sample, tuple):
+            clip, name = sample
+            files = {folder / name / str(number) / f"{i:02}.png": f for i, f in enumerate(clip)}
+        for path, pixels in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
 
 
 @pytest.fixture(
@@ -93,10 +98,14 @@ def config_of(folder: Path) -> dict[str, Any]:
     return config
 
 
-def test_lr_find_sweeps_the_rate(given: list[str], run: Any) -> None:
-    code, printed = run("lr-find", *given, "--batch-size", "8", "--steps", "20")
+def test_lr_find_sweeps_the_rate(given: list[str], run: Any, tmp_path: Path) -> None:
+    plot = tmp_path / "sweep.png"
+    words = ["--batch-size", "8", "--steps", "20", "--plot", str(plot)]
+    code, printed = run("lr-find", *given, *words)
     assert code == 0, printed
-    assert "phase  trained  valley" in printed
+    assert "phase  trained  valley" in printed or "so that no rate is suggested" in printed
+    assert f"plot saved to {plot}" in printed
+    assert plot.is_file()
 
 
 def test_the_batch_size_is_measured(given: list[str], run: Any, tmp_path: Path) -> None:
