@@ -192,9 +192,9 @@ def predict(
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
         given, unreadable = given_inputs(images or [], samples, seed, inputs)
-        narrowing = {"score_threshold": threshold, "top": top, "save_crops": save_crops or None}
-        narrowing["groups"] = groups
-        chosen: dict[str, Any] = {n: value for n, value in narrowing.items() if value is not None}
+        narrowing: dict[str, Any] = {"score_threshold": threshold, "top": top, "groups": groups}
+        narrowing["save_crops"] = save_crops or None
+        chosen = {n: value for n, value in narrowing.items() if value is not None}
         found = predictor.predict(given, batch_size=batch_size, save=folder, **chosen)
     names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]

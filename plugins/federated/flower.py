@@ -190,8 +190,7 @@ class FlowerSites:
         replies = {}
         for site, (about, tensors) in answers.items():
             try:
-                metrics = {str(k): float(v) for k, v in about["metrics"].items()}
-                replies[site] = Reply(tensors, about["images"], metrics, about["frozen"])
+                replies[site] = Reply(tensors, about["images"], _metrics(about), about["frozen"])
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 failed[site] = f"its answer cannot be read ({one_line(error)})"
         return replies, failed
@@ -202,7 +201,16 @@ class FlowerSites:
         """Let sites measure and save the final model."""
         about = {"licenses": dict(licenses)}
         answers, failed = self._ask(self._of(sites), "evaluate", about, payload)
-        return {site: about["metrics"] for site, (about, _) in answers.items()}, failed
+        metrics = {}
+        for site, (about, _) in answers.items():
+            try:
+                found = _metrics(about)
+                if not found["images"] >= 1:
+                    raise ValueError(f"it claims to have {found['images']:g} validation images")
+                metrics[site] = found
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                failed[site] = f"its answer cannot be read ({one_line(error)})"
+        return metrics, failed
 
     def _of(self, sites: Iterable[str]) -> dict[str, int]:
         return {site: self.nodes[site] for site in sites}
@@ -237,6 +245,10 @@ class FlowerSites:
             if label not in done and label not in failed:
                 failed[label] = f"no reply within {self.config.timeout:g} s"
         return done, failed
+
+
+def _metrics(about: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in about["metrics"].items()}
 
 
 def _answer(message: Message, context: Context, act: Callable[[], RecordDict]) -> Message:

@@ -225,17 +225,17 @@ class _Round:
         values = content.config_records.get(RECORD_KEY_CONFIGS, {})
         if any(key not in values for key in KEYS[stage]):
             raise FederatedError(f"it does not answer {stage!r} of secure aggregation")
-        lengths = {len(values[key]) for key in KEYS[stage] if isinstance(values[key], list)}  # type: ignore[arg-type]
+        lengths = {len(values[key]) for key in KEYS[stage] if isinstance(values[key], list)}
         if len(lengths) > 1:
             raise FederatedError(f"its answer to {stage!r} of secure aggregation cannot be read")
         if stage == Stage.COLLECT_MASKED_VECTORS:
             masked = values[Key.MASKED_PARAMETERS]
             assert isinstance(masked, list)
-            self._check_masked([bytes_to_ndarray(each) for each in masked])  # type: ignore[arg-type]
+            self._check_masked([bytes_to_ndarray(each) for each in masked])
             about = compat.recorddict_to_fitres(content, keep_input=True).metrics[ANSWER]
             self.about[site] = json.loads(str(about))
             _about(self.about[site])
-            self.sent[site] = sum(map(len, masked))  # type: ignore[arg-type]
+            self.sent[site] = sum(map(len, masked))
 
     def _check_masked(self, arrays: list[NDArray[Any]]) -> None:
         shapes = [(1,), *(self.declared.shapes[name] for name in sorted(self.declared.shapes))]

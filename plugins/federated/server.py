@@ -243,7 +243,11 @@ def begin(config: FederatedConfig, folder: Path, hellos: Mapping[str, Hello]) ->
                 f"sites {first!r} and {site!r} do not train the same model: {difference}; give all of "
                 "them the same settings, class_names and weights"
             )
-    return Server(config, folder, declared, decode(hellos[first].values, declared))
+    try:
+        values = decode(hellos[first].values, declared)
+    except VisiongraftError as error:
+        raise FederatedError(f"site {first!r} sent no values to begin with: {error}") from error
+    return Server(config, folder, declared, values)
 
 
 def run_rounds(

@@ -11,6 +11,7 @@ from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.plugins.federated.config import FederatedConfig
 from visiongraft.plugins.federated.server import Hello, Reply, run_rounds
 from visiongraft.plugins.federated.site import Site
+from visiongraft.training.execution.launchers import read_launch
 
 Answered = TypeVar("Answered")
 
@@ -35,6 +36,10 @@ def simulate(config: FederatedConfig, out: str | Path, resume: bool = False) -> 
     """
     if not config.sites:
         raise OptionError("a simulation needs sites: datasets by name")
+    if (processes := read_launch().processes) > 1:
+        raise OptionError(
+            f"a simulation trains its sites one after the other in one process, and there are {processes}; start one"
+        )
     if config.secure_aggregation:
         raise OptionError(
             "secure_aggregation hides updates from a server, and a simulation has none; omit it, or write a Flower app"

@@ -159,10 +159,7 @@ def test_the_hub_reads_the_headline_as_a_result(toy_network: Network) -> None:
         dataset_id="validation",
         dataset_split="validation",
     )
-    (read,), (expected,) = (
-        data.eval_results
-        for data in (card.data, ModelCardData(**made, ignore_metadata_errors=False))
-    )
+    (read,), (expected,) = (data.eval_results for data in (card.data, ModelCardData(**made)))
     assert isinstance(read, EvalResult) and read.is_equal_except_value(expected)
     assert read.metric_value == expected.metric_value == 0.75
     assert card.data.model_name == "toy on toys/toy"

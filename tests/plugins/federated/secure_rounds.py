@@ -49,7 +49,8 @@ class Loopback:
     def _answer(self, message: Message) -> Message | None:
         node = message.metadata.dst_node_id
         records = message.content.config_records
-        stage = str(records[CONFIGS]["stage"]) if CONFIGS in records else ""
+        kind = message.metadata.message_type
+        stage = str(records[CONFIGS]["stage"]) if CONFIGS in records else kind
         fault = self.faults.get(self.names[node], {}).get(stage)
         if fault == "dies":
             return None
@@ -58,6 +59,10 @@ class Loopback:
         except Exception as error:
             reason = f"{type(error)}:<'{error}'>"  # as Flower's process of a site says it
             return Message(Error(code=2, reason=reason), reply_to=message)
+        if fault == "nonsense":
+            answer.content.config_records["about"] = ConfigRecord({"answer": '{"metrics": 3}'})
+        if fault == "empty":
+            return Message(RecordDict(), reply_to=message)
         own = answer.content.config_records.get(CONFIGS)
         if own is not None and "masked_params" in own:
             kept = self.masked.setdefault(self.names[node], [])
@@ -82,7 +87,7 @@ def main() -> None:
         context = Context(1, 0, {}, RecordDict(), {})
         try:
             found = run_rounds(config, folder, FlowerSites(config, grid, context))
-            results.append({"rounds": found["rounds"], "state": str(folder / STATE)})
+            results.append({**found, "state": str(folder / STATE)})
         except VisiongraftError as error:
             results.append({"error": str(error)})
         results[-1]["masked"] = grid.masked

@@ -29,6 +29,11 @@ FAULTS: dict[str, dict[str, Any]] = {
     "two die": {"east": {"unmask": "dies"}, "north": {"unmask": "dies"}},
     "changes too much": {},
 }
+PLAIN = {  # without secure aggregation
+    "plain: dies": {"east": {"train": "dies"}},
+    "plain: nonsense": {"east": {"train": "nonsense"}},
+    "plain: empty": {"east": {"train": "empty", "evaluate": "nonsense"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +43,11 @@ def found(
     """What came of all cases, by name."""
     folder = tmp_path_factory.mktemp("secure")
     cases = []
-    for name, faults in FAULTS.items():
+    for name, faults in {**FAULTS, **PLAIN}.items():
         fit = {"optimizer": "sgd", "learning_rate": 1e6} if name == "changes too much" else {}
-        own = settings(fit, rounds=1, least_sites=2, secure_aggregation=True)
-        values = {"fit": dict(own.fit), "rounds": 1, "least_sites": 2, "secure_aggregation": True}
+        own = settings(fit, rounds=1)
+        values = {"fit": dict(own.fit), "rounds": 1, "least_sites": 2}
+        values["secure_aggregation"] = name in FAULTS
         cases.append({"settings": values, "sites": sites, "faults": faults, "folder": str(folder)})
     (folder / "cases.json").write_text(json.dumps(cases))
     script = Path(__file__).with_name("secure_rounds.py")
@@ -55,7 +61,7 @@ def found(
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULTS ")]
     assert lines, done.stdout + done.stderr
     results = json.loads(lines[0].removeprefix("RESULTS "))
-    return dict(zip(FAULTS, results, strict=True))
+    return dict(zip([*FAULTS, *PLAIN], results, strict=True))
 
 
 def final(path: Path | str) -> dict[str, Any]:
@@ -111,6 +117,27 @@ def test_a_site_that_fails_is_named_and_the_others_go_on(
     expected = plain["north", "south"]
     for name, values in final(found[case]["state"]).items():
         np.testing.assert_allclose(values, expected[name], atol=2e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "case, reason",
+    [
+        ("plain: dies", "no reply within"),
+        ("plain: nonsense", "its answer cannot be read"),
+        ("plain: empty", "its answer cannot be read"),
+    ],
+)
+def test_what_is_no_answer_does_not_end_a_round_without_it_either(
+    found: Any, plain: Any, case: str, reason: str
+) -> None:
+    (record,) = found[case]["rounds"]
+    assert sorted(record["sites"]) == ["north", "south"] and reason in record["failed"]["east"]
+    expected = plain["north", "south"]
+    for name, values in final(found[case]["state"]).items():
+        np.testing.assert_array_equal(values, expected[name])
+    assert ("east" in found[case]["metrics"]) == (case != "plain: empty")
+    assert ("east" in found[case]["failed"]) == (case == "plain: empty")
 
 
 @pytest.mark.slow

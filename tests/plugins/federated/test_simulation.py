@@ -330,6 +330,16 @@ def test_several_phases_and_nothing_to_send_are_refused(
         Site("a", sites["east"], settings(personal="head"), tmp_path)
 
 
+def test_several_processes_are_refused_before_they_write_the_same_files(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(VisiongraftError, match="and there are 2; start one"):
+        simulate(settings(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_command_simulates(sites: Any, tmp_path: Path, capsys: Any) -> None:
     values: Mapping[str, Any] = {
         "rounds": 1,
