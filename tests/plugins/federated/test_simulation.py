@@ -17,6 +17,7 @@ import torch
 import visiongraft
 from visiongraft.cli import main
 from visiongraft.errors import VisiongraftError
+from visiongraft.exporters.metadata import backbone_facts
 from visiongraft.plugins.federated import simulation
 from visiongraft.plugins.federated.exchange import encode
 from visiongraft.plugins.federated.server import STATE, Reply
@@ -282,6 +283,8 @@ def test_models_state_the_licenses_of_the_images_of_all_sites(
         assert "| site east: training images | cc0-1.0 |" in card
         assert "| site north: training images | unknown |" in card
         assert "| site south: training images | CC-BY-NC-4.0 |" in card and forbids in card
+    of_file = backbone_facts(visiongraft.load(tmp_path / "out/sites/north/model"))
+    assert of_file["site east: data license"] == "cc0-1.0"  # in certificates and metadata of files
     again = visiongraft.fit(
         tmp_path / "east", start=tmp_path / "out/sites/north/model", epochs=1, callbacks=()
     )

@@ -101,22 +101,16 @@ def test_the_mean_losses_of_groups_count_alike_in_dense_tasks(datasets: Any, tas
     )
 
 
-def test_faces_train_for_groups_of_images(datasets: Any, tmp_path: Path) -> None:
-    plain, _ = first_step("face_embedding", datasets["face_embedding"])
-    halves = {name: "ab"[i % 2] for i, name in enumerate(sorted(plain.names))}
-    equal, _ = first_step(
-        "face_embedding", datasets["face_embedding"], groups=halves.get, group_training="reweight"
-    )
-    share = list(halves.values()).count("a") / len(halves)
-    for name, gradient in equal.gradients.items():
-        torch.testing.assert_close(gradient, plain.gradients[name], rtol=1e-3, atol=1e-5)
-    assert share == 0.5  # so that groups and images count alike
-    settings = {"groups": group, "group_training": "group_dro(step_size=1)"}
+def test_faces_train_for_the_group_whose_loss_is_higher(datasets: Any, tmp_path: Path) -> None:
+    """Their steps draw people, so that no step has all images; groups alone would have another head."""
     _, model = first_step(
-        "face_embedding", datasets["face_embedding"], **settings, out=tmp_path / "run"
-    )
-    weights = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])["groups"]
-    assert sum(weights["weights"].values()) == pytest.approx(1)
-    higher = max(weights["losses"], key=weights["losses"].get)
-    assert weights["weights"][higher] > 0.5
+        "face_embedding", datasets["face_embedding"], schedule="full(batch_norm='frozen')",
+        groups=group, group_training="group_dro(step_size=1)", epochs=3, out=tmp_path / "run",
+    )  # fmt: skip
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line)["groups"] for line in lines]
+    for record in records:
+        assert sum(record["weights"].values()) == pytest.approx(1)
+    higher = max(records[0]["losses"], key=records[0]["losses"].__getitem__)
+    assert records[0]["weights"][higher] > 0.5
     assert all(facts["training images"] > 0 for facts in model.facts["groups"].values())
