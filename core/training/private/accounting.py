@@ -15,6 +15,7 @@ from visiongraft.training.run import Run
 
 SECRET_BITS = 62
 TOLERANCE = 0.01  # of epsilon, up to which less is spent than is allowed
+PRV_ERROR = 0.01  # of epsilon, which Opacus' PRV accountant adds to its bound
 
 
 def opacus(module: str) -> Any:
@@ -59,6 +60,11 @@ def begin_privacy(run: Run, trainings: int = 1) -> None:
     privacy = asked_privacy(run)
     if privacy is None:
         return
+    if privacy.accountant == "prv" and privacy.epsilon <= PRV_ERROR:
+        raise OptionError(
+            f"privacy: epsilon={privacy.epsilon:g} is within the error of the accountant 'prv', {PRV_ERROR}; take "
+            "accountant=rdp, or a larger epsilon"
+        )
     rate = lot_size(run) / len(run.training)
     steps = steps_per_epoch(run) * run.config.epochs * trainings
     try:
