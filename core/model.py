@@ -158,7 +158,7 @@ class TransferModel:
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
         if decisions is not None:
             found = {i: decisions.decided(one, i, samples.name(i)) for i, one in found.items()}
-            decisions.warn()
+            decisions.finish(len(samples))
         results = [narrowed(found[i], score_threshold, top) for i in range(len(samples))]
         if save is not None:
             self._draw(samples, results, Path(save), save_crops)
