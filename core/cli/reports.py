@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from visiongraft.cli.options import BatchSize, Json
 from visiongraft.cli.output import Answer, shown_warnings
+from visiongraft.errors import OptionError
+
+if TYPE_CHECKING:
+    from visiongraft.explaining.explaining import Explanation
+    from visiongraft.explaining.nearest import NearestImages
 
 
 def report(
@@ -63,7 +69,8 @@ def explain(
     method: Annotated[
         str,
         typer.Option(
-            help="grad_cam, layer_cam, integrated_gradients, occlusion, attention_rollout or rise."
+            help="grad_cam, layer_cam, integrated_gradients, occlusion, attention_rollout or rise; or nearest, "
+            "for the nearest training images."
         ),
     ] = "grad_cam",
     target: Annotated[
@@ -81,22 +88,34 @@ def explain(
         bool,
         typer.Option("--checks", help="Check whether each map can be trusted."),
     ] = False,
+    training: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Training data for the method nearest.",
+            show_default="those of the run",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Show which parts of IMAGES the results of MODEL depend on."""
+    """Show which parts of IMAGES the results of MODEL depend on, or the training images nearest to them."""
+    from visiongraft.explaining.explaining import NEAREST
     from visiongraft.explaining.explaining import explain as compute
+    from visiongraft.explaining.nearest import nearest_images
     from visiongraft.inputs import IMAGES as KIND
 
     given = [one for path in images for one in (KIND.find(path) if path.is_dir() else [path])]
-    found = compute(
-        model,
-        given,
-        method,
-        target=target,
-        similar_to=similar_to,
-        checks=checks,
-        save=out,
-    )
+    found: Sequence[Explanation | NearestImages]
+    if method == NEAREST:
+        if target is not None or similar_to is not None or checks:
+            raise OptionError("--method nearest takes no --target, --similar-to or --checks")
+        found = nearest_images(model, given, training=training, save=out)
+    elif training is not None:
+        raise OptionError("--training is for --method nearest")
+    else:
+        found = compute(
+            model, given, method, target=target, similar_to=similar_to, checks=checks, save=out
+        )
     lines = [f"{each.image}: {each.summary()}" for each in found]
-    lines.append(f"maps drawn into {out}")
+    lines.append(f"{'images' if method == NEAREST else 'maps'} drawn into {out}")
     return Answer({"explanations": [each.to_json() for each in found], "out": str(out)}, lines)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -52,6 +54,17 @@ def embed_samples(network: Network, samples: Samples, batch_size: int) -> Vector
                 )
             found.update(zip(positions, vectors.astype(np.float32), strict=True))
     return np.stack([found[i] for i in range(len(samples))])
+
+
+def unit_rows(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Divide vectors (N, D) by their lengths; those of length 0 stay.
+
+    Examples:
+        >>> unit_rows(np.array([[3.0, 4], [0, 0]])).tolist()
+        [[0.6, 0.8], [0.0, 0.0]]
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float64)
 
 
 def _pooled(passed: list[Features]) -> NDArray[np.floating] | None:
