@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import Json, TaskOptions
+from visiongraft.cli.options import Json, TaskOptions, check_suffix
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.cli.settings import takes_settings, with_task_options
 from visiongraft.config import FEATURE_SETTINGS, settings_without
-from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes
 
 
@@ -39,8 +38,8 @@ def find_mistakes(
 ) -> Answer:
     """Find labels of DATA that are likely wrong, and images that are nearly the same."""
     given = with_task_options(ctx, settings, task_options)
-    if csv is not None and (csv.suffix.lower() != ".csv" or csv.is_dir()):
-        raise OptionError(f"--csv {csv} is not a path of a file with the suffix .csv")
+    if csv is not None:
+        check_suffix("csv", csv, (".csv",))
     from visiongraft.mistakes.finding import find_mistakes as find
     from visiongraft.pages.writing import check_page
 

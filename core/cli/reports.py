@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Json
-from visiongraft.cli.output import Answer, shown_warnings
+from visiongraft.cli.options import BatchSize, Json, check_suffix
+from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.errors import OptionError
+from visiongraft.saving.files import write_bytes
 
 if TYPE_CHECKING:
     from visiongraft.explaining.explaining import Explanation
@@ -119,3 +120,41 @@ def explain(
     lines = [f"{each.image}: {each.summary()}" for each in found]
     lines.append(f"{'images' if method == NEAREST else 'maps'} drawn into {out}")
     return Answer({"explanations": [each.to_json() for each in found], "out": str(out)}, lines)
+
+
+def probe_attributes(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run or saved model folder.")],
+    attributes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE",
+            help="A .csv, .tsv or .parquet file with a column path and one column per attribute.",
+        ),
+    ],
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .csv file to write all figures into.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .png or .svg file to draw the accuracies into."),
+    ] = None,
+    batch_size: BatchSize = 32,
+    as_json: Json = False,
+) -> Answer:
+    """Show which attributes of images a linear probe tells apart in each layer of MODEL."""
+    if csv is not None:
+        check_suffix("csv", csv, (".csv",))
+    if plot is not None:
+        check_suffix("plot", plot, (".png", ".svg"))
+    from visiongraft.explaining.attributes import probe_attributes as probe
+
+    with shown_warnings():
+        found = probe(model, attributes, batch_size=batch_size)
+    lines = list(found.statements())
+    if csv is not None:
+        write_bytes(csv, found.to_csv().encode())
+        lines.append(f"all figures written to {csv}")
+    if plot is not None:
+        found.plot(plot)
+        lines.append(f"plot saved to {plot}")
+    return Answer(found.to_json(), [table(*found.table()), *lines])
