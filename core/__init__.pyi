@@ -36,11 +36,11 @@ from visiongraft.data.samples import Samples as Samples
 from visiongraft.data.samples import Splits as Splits
 from visiongraft.data.samples import WrappedSamples as WrappedSamples
 from visiongraft.errors import VisiongraftError as VisiongraftError
-from visiongraft.explaining.attributes import ProbedAttributes as ProbedAttributes
-from visiongraft.explaining.attributes import ProbedLayer as ProbedLayer
-from visiongraft.explaining.attributes import probe_attributes as probe_attributes
 from visiongraft.explaining.explaining import Explanation as Explanation
 from visiongraft.explaining.explaining import explain as explain
+from visiongraft.explaining.layers import ProbedLayer as ProbedLayer
+from visiongraft.explaining.layers import ProbedLayers as ProbedLayers
+from visiongraft.explaining.layers import probe_layers as probe_layers
 from visiongraft.explaining.nearest import NearestImages as NearestImages
 from visiongraft.explaining.nearest import Neighbor as Neighbor
 from visiongraft.explaining.nearest import nearest_images as nearest_images

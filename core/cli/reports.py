@@ -122,7 +122,7 @@ def explain(
     return Answer({"explanations": [each.to_json() for each in found], "out": str(out)}, lines)
 
 
-def probe_attributes(
+def probe_layers(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run or saved model folder.")],
     attributes: Annotated[
         Path,
@@ -146,7 +146,7 @@ def probe_attributes(
         check_suffix("csv", csv, (".csv",))
     if plot is not None:
         check_suffix("plot", plot, (".png", ".svg"))
-    from visiongraft.explaining.attributes import probe_attributes as probe
+    from visiongraft.explaining.layers import probe_layers as probe
 
     with shown_warnings():
         found = probe(model, attributes, batch_size=batch_size)

@@ -46,17 +46,17 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(model: vg.TransferModel, table: Path) -> vg.ProbedAttributes:
-    return vg.probe_attributes(model, table)
+def found(model: vg.TransferModel, table: Path) -> vg.ProbedLayers:
+    return vg.probe_layers(model, table)
 
 
-def test_every_layer_is_probed_from_the_input_to_the_output(found: vg.ProbedAttributes) -> None:
+def test_every_layer_is_probed_from_the_input_to_the_output(found: vg.ProbedLayers) -> None:
     layers = [row.layer for row in found.rows if row.attribute == "light"]
     assert layers == ["map 1, stride 2", "map 2, stride 4", "embedding"]
 
 
 def test_what_is_in_the_images_is_told_apart_and_what_is_not_is_not(
-    found: vg.ProbedAttributes,
+    found: vg.ProbedLayers,
 ) -> None:
     for row in found.rows:
         assert row.low <= row.accuracy <= row.high
@@ -69,12 +69,12 @@ def test_what_is_in_the_images_is_told_apart_and_what_is_not_is_not(
     assert "coin: nowhere better than the most frequent value" in lines
 
 
-def test_an_empty_cell_leaves_an_image_out(found: vg.ProbedAttributes) -> None:
+def test_an_empty_cell_leaves_an_image_out(found: vg.ProbedLayers) -> None:
     counts = {row.attribute: (row.images, row.values) for row in found.rows}
     assert counts == {"light": (COUNT, 2), "coin": (COUNT, 2), "sometimes": (10, 2)}
 
 
-def test_what_cannot_be_probed_is_named(found: vg.ProbedAttributes) -> None:
+def test_what_cannot_be_probed_is_named(found: vg.ProbedLayers) -> None:
     assert [line.split(" is left out")[0] for line in found.left_out] == ["number", "same"]
 
 
@@ -83,7 +83,7 @@ def test_the_command_writes_a_table_and_a_plot(
 ) -> None:
     model.save(tmp_path / "model")
     given = [
-        "probe-attributes",
+        "probe-layers",
         str(tmp_path / "model"),
         str(table),
         "--csv",
@@ -113,13 +113,13 @@ def test_a_table_that_tells_nothing_is_refused(
     path = table.with_name("other.csv")
     path.write_text(text, encoding="utf-8")
     with pytest.raises(DataError, match=message):
-        vg.probe_attributes(model, path)
+        vg.probe_layers(model, path)
 
 
 def test_a_path_that_cannot_be_written_is_refused_before_anything_is_computed(
     table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["probe-attributes", "no-model", str(table), "--csv", "a.txt"]) == 2
+    assert main(["probe-layers", "no-model", str(table), "--csv", "a.txt"]) == 2
     assert "--csv a.txt is not a path of a file with the suffix .csv" in capsys.readouterr().err
 
 
@@ -127,4 +127,4 @@ def test_clips_are_refused(table: Path) -> None:
     task = Video(class_names=("a", "b"), multi_label=False)
     network = vg.Network(load_backbone("simple_cnn", weights=None, size=16), task)
     with pytest.raises(OptionError, match="not images"):
-        vg.probe_attributes(vg.TransferModel(network), table)
+        vg.probe_layers(vg.TransferModel(network), table)

@@ -67,7 +67,7 @@ class ProbedLayer:
 
 
 @dataclass(frozen=True)
-class ProbedAttributes:
+class ProbedLayers:
     """Probes of attributes, layer by layer; ``print`` shows a table.
 
     Attributes:
@@ -154,9 +154,9 @@ class ProbedAttributes:
         return "\n".join(map(escape_unprintable, [*lines, *self.statements()]))
 
 
-def probe_attributes(
+def probe_layers(
     model: Model, table: str | Path, *, batch_size: int = 32, task: type[Task] | None = None
-) -> ProbedAttributes:
+) -> ProbedLayers:
     """Find out which attributes of images a model can tell apart linearly, and in which layer.
 
     For each attribute and layer a linear classifier (ridge regression) is fitted to what the frozen backbone
@@ -178,7 +178,7 @@ def probe_attributes(
         OptionError: The model is not about images.
 
     Examples:
-        ``print(visiongraft.probe_attributes("runs/flowers", "attributes.csv"))``
+        ``print(visiongraft.probe_layers("runs/flowers", "attributes.csv"))``
     """
     check_integer("batch_size", batch_size, 1)
     (loaded,) = load_models([model], task)[1]
@@ -207,7 +207,7 @@ def probe_attributes(
             rows += _probed(name, own, layers)
     if not rows:
         raise DataError(f"{printable(table)}: no attribute can be probed; {'; '.join(left_out)}")
-    return ProbedAttributes(loaded.backbone_info.name, tuple(rows), tuple(left_out))
+    return ProbedLayers(loaded.backbone_info.name, tuple(rows), tuple(left_out))
 
 
 def _read(table: Path) -> tuple[list[Path], dict[str, list[str]]]:
