@@ -11,7 +11,9 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from math import sqrt
 from pathlib import Path
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
 FEWEST = 2  # images of a value
 COLUMNS = ("attribute", "layer", "accuracy", "low", "high", "baseline", "images", "values")
-WIDE = 1.96  # standard errors of an interval of 95 %
+ERROR = 0.05  # of intervals
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,8 @@ class ProbedLayers:
             own = [row for row in self.rows if row.attribute == name]
             best = max(own, key=lambda row: row.accuracy)
             where = f"{best.layer} ({best.accuracy:.3f}, {best.low:.3f} to {best.high:.3f})"
-            if best.low > best.baseline:
+            certain = 1 - ERROR / len(own)  # one of many layers is better by chance more easily
+            if _wilson(best.accuracy, best.images, certain)[0] > best.baseline:
                 yield f"{name}: best in {where}"
             else:
                 yield f"{name}: nowhere better than the most frequent value, {best.baseline:.3f}; best in {where}"
@@ -258,11 +261,11 @@ def _probed(
         yield ProbedLayer(name, layer, right, low, high, baseline, len(known), len(counts))
 
 
-def _wilson(fraction: float, count: int) -> tuple[float, float]:
+def _wilson(fraction: float, count: int, certain: float = 1 - ERROR) -> tuple[float, float]:
     """Return the interval of Wilson for a fraction of a number of images."""
-    square = WIDE**2 / count
+    errors = NormalDist().inv_cdf((1 + certain) / 2)
+    square = errors**2 / count
     middle = (fraction + square / 2) / (1 + square)
-    half = (
-        WIDE / (1 + square) * float(np.sqrt(fraction * (1 - fraction) / count + square / count / 4))
-    )
+    spread = fraction * (1 - fraction) / count + square / count / 4
+    half = errors / (1 + square) * sqrt(spread)
     return middle - half, middle + half
