@@ -14,6 +14,7 @@ from playwright.sync_api import sync_playwright
 
 HERE = Path(__file__).parent
 CHROMIUM = os.environ.get("VISIONGRAFT_CHROMIUM") or shutil.which("chromium")
+PATIENCE = 180_000  # milliseconds that a page may take to open on a busy machine
 DRAWN = 3000  # milliseconds until all figures of a page are drawn
 
 
@@ -33,7 +34,7 @@ def opened(browser: Any, path: Path, **context: Any) -> Any:
         context: What the browser shows it with, such as ``viewport``.
     """
     page = browser.new_context(**context).new_page()
-    page.goto(path.resolve().as_uri())
+    page.goto(path.resolve().as_uri(), timeout=PATIENCE)
     page.wait_for_timeout(DRAWN)
     return page
 
@@ -50,5 +51,5 @@ def screenshot(page: Any, name: str, anchor: str | None = None) -> None:
         page.evaluate("anchor => document.getElementById(anchor).scrollIntoView()", anchor)
         page.wait_for_timeout(500)
     path = HERE / name
-    page.screenshot(path=path)
+    page.screenshot(path=path, timeout=PATIENCE)
     Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)

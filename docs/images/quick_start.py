@@ -1,4 +1,4 @@
-"""Draw ``quick-start-*.png``: type what the quick start says, and look at the pages in Chromium.
+"""Draw ``quick-start-*.png``, ``explain-nearest.png`` and ``show-batch.png``: type what the quick start says, and look at the pages in Chromium.
 
 Run it from anywhere: ``python docs/images/quick_start.py [FOLDER]``. It needs scikit-image, playwright and Chromium. What
 the commands print, and how long they take, goes to the terminal; the runs stay in FOLDER, if it is passed.
@@ -18,6 +18,7 @@ from pathlib import Path
 from pages import HERE, launched, opened, screenshot
 from PIL import Image
 
+from visiongraft import nearest_images, show_batch
 from visiongraft.cli import main as visiongraft
 
 PAGE = HERE.parent / "quick-start.md"
@@ -69,6 +70,10 @@ def main() -> None:
         os.chdir(folder)
         walk()
         look(Path("runs/probe/report.html"), Path("comparison.html"))
+        (found,) = nearest_images("runs/tuned", "photos/cat/96-192.png")
+        found.draw().save(HERE / "explain-nearest.png")
+        grid = show_batch("photos", task="classification", size=96)
+        grid.save(HERE / "show-batch.png")
         tile = Image.open("photos/cat/96-192.png").convert("RGB").resize((192, 192))
         (explained,) = Path("explanations").iterdir()
         canvas = Image.new("RGB", (384, 192))

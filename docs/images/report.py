@@ -1,4 +1,4 @@
-"""Draw ``report-*.png``, ``mistakes.png``, ``explain-nearest.png``, ``show-batch.png`` and ``notebook.png``.
+"""Draw ``report-*.png``, ``mistakes.png`` and ``notebook.png``.
 
 Pages in Chromium, of crops of photographs. Run it from anywhere: ``python docs/images/report.py``. It needs scikit-image,
 playwright and Chromium.
@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from pages import HERE, launched, opened, screenshot
+from pages import launched, opened, screenshot
 from PIL import Image
 from skimage import data
 
@@ -77,9 +77,6 @@ def main() -> None:
         device="cpu",
     )
     report = vg.report(run)
-    vg.show_batch("photos", task="classification", size=96).save(HERE / "show-batch.png")
-    (found,) = vg.nearest_images(run, "photos/cat/7.png")
-    found.draw().save(HERE / "explain-nearest.png")
     write_crops(Path("crops"), side=64, count=40)
     write_wrong_labels(Path("crops"))
     mistakes = Path("mistakes.html")
@@ -87,7 +84,6 @@ def main() -> None:
     with launched() as browser:
         page = opened(browser, report, viewport=WIDE)
         screenshot(page, "report-desktop.png", "headline")
-        screenshot(page, "report-mistakes.png", "mistakes")
         page = opened(browser, report, viewport=LOW)
         screenshot(page, "report-map.png", "map")
         page = opened(browser, report, viewport=PHONE, color_scheme="dark", device_scale_factor=2)
