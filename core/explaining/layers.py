@@ -268,4 +268,4 @@ def _wilson(fraction: float, count: int, certain: float = 1 - ERROR) -> tuple[fl
     middle = (fraction + square / 2) / (1 + square)
     spread = fraction * (1 - fraction) / count + square / count / 4
     half = errors / (1 + square) * sqrt(spread)
-    return middle - half, middle + half
+    return min(middle - half, fraction), max(middle + half, fraction)  # but for rounding
