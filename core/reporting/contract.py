@@ -40,6 +40,8 @@ class ReportedRun:
         projection: How embeddings are put into the plane: ``"pca"`` or ``"umap"``.
         augment: The user's own augmentation; ``None`` also if it was an object in another process.
         notes: What could not be shown, one line each.
+        embedded: Embeddings (N, D) of the training samples, once a section has asked for them; see
+            ``visiongraft.reporting.passes.training_embeddings``.
     """
 
     folder: Path
@@ -55,6 +57,7 @@ class ReportedRun:
     projection: Projection = "pca"
     augment: Augment | None = None
     notes: list[str] = field(default_factory=list)
+    embedded: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def task(self) -> Task:
