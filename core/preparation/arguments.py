@@ -101,16 +101,15 @@ def with_task_augmentation(given: Mapping[str, Any]) -> dict[str, Any]:
         OptionError: The option of the task is given, too.
     """
     augment, options = given["augment"], given["task_options"] or {}
-    if augment is None:
-        return dict(given)
-    if "augment" in options:
-        raise OptionError(
-            f"augment and task_options={{'augment': {options['augment']!r}}} both augment images; choose one"
-        )
     if not isinstance(augment, str) or names_function(augment):
         return dict(given)
     if augment.startswith(OBJECT):  # of the settings of another run
         raise OptionError(f"the run augmented images by an {shorten(augment)}: pass it as augment")
+    if "augment" in options:
+        raise OptionError(
+            f"augment={augment!r} and task_options={{'augment': {options['augment']!r}}} are the same option; pass "
+            "one of them"
+        )
     task = given["task"]
     if not isinstance(task, Task):
         return {**given, "augment": None, "task_options": {**options, "augment": augment}}
