@@ -252,13 +252,13 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
 
 
 def test_own_metrics_and_augmentation_are_options(run: Run, images: Path) -> None:
-    Path("my_augmentation.py").write_text("def same(image):\n    return image\n")
+    Path("augmentation_of_colors.py").write_text("def same(image):\n    return image\n")
     words = ["fit", images, "--task", "colors", "--out", "run", "--epochs", 2, *FAST]
     own = [
         "--metric",
         "f1=MulticlassF1Score(num_classes=3)",
         "--augment",
-        "my_augmentation.py:same",
+        "augmentation_of_colors.py:same",
     ]
     code, _, err = run(*words, *own)
     assert code == 0, err
