@@ -45,7 +45,7 @@ def advise(
         typer.Option(
             metavar="NAME",
             help="What ranks backbones, as listed by `visiongraft scorers`; the first decides; repeatable.",
-            show_default="h_score, linear_probe, knn, logme, parameters",
+            show_default="h_score, linear_probe, knn, logme, parameters; of embeddings knn, class_mean, parameters",
         ),
     ] = None,
     within: Annotated[
@@ -75,7 +75,7 @@ def advise(
     refuse_undeclared_settings({**given, "scorers": scorer})  # before torch is imported
     if task_options:
         given["task_options"] = named_task_options(given.get("task"), task_options)
-    from visiongraft.advice.advising import BACKBONES, SCORERS
+    from visiongraft.advice.advising import BACKBONES
     from visiongraft.advice.advising import advise as compute
     from visiongraft.pages.writing import check_page
 
@@ -83,14 +83,16 @@ def advise(
     advice = compute(
         data,
         backbones=backbone or BACKBONES,
-        scorers=scorer or SCORERS,
+        scorers=scorer or None,
         within=within,
         images=images,
         target=target,
         **given,
     )
     columns, rows = advice.table()
-    shown: list[Any] = [table(columns, rows), NOTE] if rows else []
+    shown: list[Any] = [table(columns, rows)] if rows else []
+    if rows and advice.ranking[0].scores:
+        shown.append(NOTE)
     written = []
     if page is not None:
         write_bytes(page, advice.html().encode())

@@ -245,6 +245,19 @@ class OptionalMethods:
             explain_logits(lambda o: cast(Tensor, task.class_logits(o)), outputs, names, wanted)
         )
 
+    def identity_ids(self, targets: Sequence[Any]) -> Sequence[int] | None:
+        """Return what each image shows, of tasks that embed images so that the same is close together.
+
+        Advice compares backbones by it; see ``advise``.
+
+        Args:
+            targets: Targets of training images, not collated.
+
+        Returns:
+            One number for each; ``None``, as by default, if there is no such thing.
+        """
+        return None
+
     def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
         """Recognize a checkpoint of a whole network, backbone and head, that another library published.
 
