@@ -281,7 +281,9 @@ class _Adviser:
         checked = self._checked(splits, order[:count])
         found = labels_of(task, checked.train)  # those of readable images
         shown = identities_of(task, checked.train) if found is None else None
-        return _Images(checked, *(None if ids is None else renumbered(ids) for ids in (found, shown)))
+        return _Images(
+            checked, *(None if ids is None else renumbered(ids) for ids in (found, shown))
+        )
 
     def _checked(self, splits: Splits, chosen: NDArray[np.intp]) -> CheckedSplits:
         """Check training images, and validation images in proportion."""

@@ -59,6 +59,4 @@ def recommend(
     unknown = "what fine-tuning gains beyond that is not known before"
     if low <= chance:
         unknown = "so few images do not tell that from chance"
-    return Recommendation(
-        hedge, f"{probe} ({always}); {unknown}: this schedule {HEDGES[hedge]}"
-    )
+    return Recommendation(hedge, f"{probe} ({always}); {unknown}: this schedule {HEDGES[hedge]}")

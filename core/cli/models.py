@@ -169,7 +169,8 @@ def predict(
         from visiongraft.model import load
 
         loaded = load(model)
-        given, unreadable = given_inputs(images or [], samples, seed, loaded.task.inputs)
+        inputs = loaded.task.inputs
+        given, unreadable = given_inputs(images or [], samples, seed, inputs)
         found = loaded.predict(
             given,
             batch_size=batch_size,
@@ -196,7 +197,7 @@ def predict(
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable images skipped: {count} ({problems})")
+        lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
     if csv:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)

@@ -32,7 +32,13 @@ from visiongraft.plugins.video import example as clips
 from visiongraft.plugins.video.task import Video
 
 SMALL: dict[str, Any] = {"latents": 4, "width": 8, "features_size": 32}
-COMMON: dict[str, Any] = {"weights": None, "size": 32, "batch_size": 4, "workers": 0, "device": "cpu"}
+COMMON: dict[str, Any] = {
+    "weights": None,
+    "size": 32,
+    "batch_size": 4,
+    "workers": 0,
+    "device": "cpu",
+}
 TASKS: dict[str, tuple[Callable[[], Any], Callable[[Path], Any], dict[str, Any]]] = {
     "autoencoder": (
         lambda: Generation("vae", **SMALL),

@@ -101,7 +101,9 @@ def test_twenty_images_are_enough_for_advice(advise: Any, toy_data: Any) -> None
     assert found.curve is None and found.ranking and found.evidence is not None
 
 
-def test_few_images_that_a_probe_is_all_right_for_do_not_show_that_it_is_enough(advice: Any) -> None:
+def test_few_images_that_a_probe_is_all_right_for_do_not_show_that_it_is_enough(
+    advice: Any,
+) -> None:
     ranked = replace(advice.ranking[0], scores={"linear_probe": Score(1.0, 1.0, 1.0)})
     sure = replace(advice, ranking=(ranked,), evidence=None)
     few, many = (list(statements(replace(sure, images=n), 0.5)) for n in (16, 500))
@@ -164,7 +166,7 @@ def test_a_task_without_single_classes_is_told_what_has_no_meaning(
     assert told.curve is None and told.classes is None and told.identities is None
     assert "task 'vectors' has no single class for each image" in told.statements[1]
     assert len(told.costs) == 3
-    assert str(told).splitlines()[0].split() == [*"backbone parameters ms per image".split()]
+    assert str(told).splitlines()[0].split() == ["backbone", "parameters", "ms", "per", "image"]
 
 
 def test_schedules_that_are_not_timed_are_told_without_classes_too(
