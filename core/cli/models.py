@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
 
 SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
+MOST_SAMPLES = 1_000_000  # drawn at once, since all predictions are kept in memory
 
 Model = Annotated[
     Path,
@@ -125,7 +126,8 @@ def predict(
     provider: Provider = None,
     time_limit: TimeLimit = None,
     samples: Annotated[
-        int | None, typer.Option(help="Number of images that a generator is to make.", min=1)
+        int | None,
+        typer.Option(help="Number of images that a generator is to make.", min=1, max=MOST_SAMPLES),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the latents of --samples.", min=0)] = 0,
     classes: Annotated[
