@@ -77,6 +77,18 @@ class TextPrompts(nn.Module, ABC):
             (N, dim), of any length.
         """
 
+    def nearest_words(self, context: Tensor) -> Sequence[str]:
+        """Return the word whose vector is nearest to each vector of a context, for people to read.
+
+        Args:
+            context: (M, width).
+
+        Returns:
+            M words or parts of words, as the encoder's vocabulary has them; none if it cannot tell, as by
+            default.
+        """
+        return ()
+
 
 class TextNetwork(nn.Module, ABC):
     """The network of a text encoder, to be trained beside a backbone.

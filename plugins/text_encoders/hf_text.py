@@ -75,7 +75,11 @@ class HfTextSource(TextEncoderSource):
             )
             return cast("Tensor", tokens["input_ids"])
 
-        return TextTower(info, model, model.text_model.get_input_embeddings(), tokenize, _encode)
+        def decode(token: int) -> str:
+            return str(tokenizer.decode([token]))
+
+        embedding = model.text_model.get_input_embeddings()
+        return TextTower(info, model, embedding, tokenize, _encode, decode)
 
 
 def _encode(model: Any, tokens: Tensor) -> Tensor:

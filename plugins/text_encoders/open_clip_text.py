@@ -62,7 +62,12 @@ class OpenClipTextSource(TextEncoderSource):
         def tokenize(texts: Sequence[str]) -> Tensor:
             return cast("Tensor", tokenizer(list(texts)))
 
-        encoder = TextTower(info, model, _embedding(model), tokenize, _encode)
+        vocabulary: Any = getattr(tokenizer, "tokenizer", tokenizer)  # of transformers, or its own
+
+        def decode(token: int) -> str:
+            return str(vocabulary.decode([token]))
+
+        encoder = TextTower(info, model, _embedding(model), tokenize, _encode, decode)
         encoder.info = replace(info, dim=encoder.encode(["a"]).shape[1])
         return encoder
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,7 @@ class TextTower(TextEncoder):
         embedding: The part of it that embeds token ids.
         tokenize: From texts to token ids, int64 (N, length), of one length for all texts.
         encode_tokens: From a network like this one and token ids to vectors (N, dim).
+        decode: From a token id to the text that it stands for.
     """
 
     def __init__(
@@ -42,10 +44,11 @@ class TextTower(TextEncoder):
         embedding: nn.Module,
         tokenize: Tokenize,
         encode_tokens: EncodeTokens,
+        decode: Callable[[int], str],
     ) -> None:
         super().__init__(info)
         self.network, self.embedding = network, embedding
-        self.tokenize, self.encode_tokens = tokenize, encode_tokens
+        self.tokenize, self.encode_tokens, self.decode = tokenize, encode_tokens, decode
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         found = []
@@ -138,6 +141,12 @@ class TowerPrompts(TextPrompts):
             return self.tower.encode_tokens(self.network, self.tokens).float()
         finally:
             hook.remove()
+
+    def nearest_words(self, context: Tensor) -> Sequence[str]:
+        """Return the token whose vector has the least Euclidean distance, as CoOp's authors do."""
+        known = cast("Tensor", self.tower.embedding.weight).float()
+        nearest = torch.cdist(context.float(), known.to(context.device)).argmin(1)
+        return [self.tower.decode(token).strip() for token in nearest.tolist()]
 
 
 def _span(tower: TextTower, words: str) -> tuple[int, int]:
