@@ -64,7 +64,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.findings",),
     ("data.check", "data.loader"),
     # Contracts of plugins.
-    ("task_contract.optional",),
+    ("task_contract.group_rules", "task_contract.optional"),
     ("backbone", "schedules", "task", "exporter", "scorers", "text_encoders"),
     ("advice.probes", "module_backbone"),
     ("adaptation.layers",),

@@ -308,6 +308,7 @@ def test_bottlenecks_around_frozen_batch_norms_train_privately(fit_private: Any)
         ({"mixes": True, "augment": True, "schedule": "full"}, "mixed with each other"),
         ({"schedule": "full(batch_norm='train')"}, "would train on statistics of private images"),
         ({"privacy": "epsilon=1e-9, delta=1e-3, accountant=rdp"}, "cannot be met"),
+        ({"privacy": "epsilon=0.01, delta=1e-3"}, "within the error of the accountant 'prv'"),
     ],
 )
 def test_what_would_not_be_protected_is_refused_in_one_line(
