@@ -207,19 +207,21 @@ class Retrieval(Task):
         if not self.train_text:
             return {}
         vectors, image = head_of(network).encode(batch.targets["tokens"]), batch.targets["image"]
-        each = [vectors[image == row] for row in range(len(batch.images))]
+        each = [vectors[image == row] for row in range(len(batch.sizes))]
         return {"captions": pad_sequence(each, batch_first=True, padding_value=float("nan"))}
 
     def proof_samples(self, network: Network, samples: Samples) -> Samples:
         """Return captions with the vectors that the trained text encoder computes for them."""
         if not self.train_text:
             return samples
+        known: list[Captions] = [samples.target(i) for i in range(len(samples))]
         targets = []
-        for i in range(len(samples)):
-            own: Captions = samples.target(i)
-            with torch.no_grad():
-                vectors = head_of(network).encode(self.collate([own])["tokens"]).cpu().numpy()
-            targets.append(replace(own, vectors=vectors))
+        for start in range(0, len(known), TEXTS_AT_ONCE):
+            part = known[start : start + TEXTS_AT_ONCE]
+            vectors = self._encode(network, self.collate(part)["tokens"])
+            ends = np.cumsum([len(own.ids) for own in part])[:-1]
+            split = np.split(vectors, ends)
+            targets += [replace(own, vectors=v) for own, v in zip(part, split, strict=True)]
         return CaptionedSamples(samples, tuple(targets))
 
     def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
@@ -249,7 +251,10 @@ class Retrieval(Task):
         """Embed texts by the encoder that the model was trained with, as unit vectors."""
         if not self.train_text:
             return unit_vectors(encoder_named(self.text), texts).astype(np.float32)
-        tokens = head_of(network).tokenize(texts)
+        return self._encode(network, head_of(network).tokenize(texts))
+
+    def _encode(self, network: Network, tokens: Tensor) -> NDArray[np.float32]:
+        """Compute unit vectors of tokenized texts by the trained text encoder."""
         device = next(network.parameters()).device
         with torch.no_grad():
             parts = [
