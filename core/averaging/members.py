@@ -20,6 +20,7 @@ from visiongraft.network import Network
 from visiongraft.options import is_integer
 from visiongraft.preparation.starting import lists_in
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.saved_model import SAVED_MODEL
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
 from visiongraft.training.evaluation import decode_samples, measure
@@ -301,4 +302,6 @@ def _begun_with(model: TransferModel) -> list[dict[str, str]]:
         found += [{} for _ in range(depth + 1 - len(found))]
         if not key.endswith(DATA_LICENSE):
             found[depth][key] = value
+    if found[-1].get("source", "").startswith(SAVED_MODEL):
+        found.append({})  # of a model of which nothing is known
     return found
