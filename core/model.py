@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_a
 from visiongraft.saving.files import numbered, write_crops, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
-from visiongraft.summary import Summary, summarize
+from visiongraft.summary import Summary, html_facts, summarize
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
 from visiongraft.task_contract.group_rules import GroupDecisions, Groups
@@ -80,7 +79,7 @@ class TransferModel:
         return f"TransferModel({self.task.name!r} on {self.backbone_info.name!r}{beside})"
 
     def _repr_html_(self) -> str:
-        return f"<code>{escape(repr(self))}</code>"
+        return html_facts(self.network, self.facts, self.run_folder)
 
     def summary(self) -> Summary:
         """Count parameters by stage, and operations; ``print(model.summary())`` shows a table."""
@@ -159,7 +158,7 @@ class TransferModel:
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
         if decisions is not None:
             found = {i: decisions.decided(one, i, samples.name(i)) for i, one in found.items()}
-            decisions.warn()
+            decisions.finish(len(samples))
         results = [narrowed(found[i], score_threshold, top) for i in range(len(samples))]
         if save is not None:
             self._draw(samples, results, Path(save), save_crops)

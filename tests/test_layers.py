@@ -53,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "task_contract.narrowing",
         "task_contract.support",
         "task_contract.explained",
+        "task_contract.label_judge",
         "task_contract.text_head",
     ),
     # Files, images, samples and batches.

@@ -184,7 +184,7 @@ class FilePredictor(ABC):
         finally:
             decoded.close()
         if decisions is not None:
-            decisions.warn()
+            decisions.finish(len(results))
         return [results[position] for position in range(len(results))]
 
     def warm_up(

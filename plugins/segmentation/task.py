@@ -38,6 +38,7 @@ from visiongraft.plugins.segmentation.formats.masks import (
     MAX_UINT8_CLASSES,
     ignored_id,
 )
+from visiongraft.plugins.segmentation.labels import MaskJudge
 from visiongraft.plugins.segmentation.metrics import SegmentationMetrics
 from visiongraft.plugins.segmentation.models.geometry import masks_at_input
 from visiongraft.plugins.segmentation.options import parse_loss
@@ -303,7 +304,7 @@ class Segmentation(Task):
             # The second best class is the best one after masking the best.
             second = powers.scatter(1, labels[:, None], 0.0).amax(dim=1)
             margins = (1 - second) / total
-            chances = powers / total[:, None]
+            probabilities = {"probabilities": powers / total[:, None]} if self.probabilities else {}
             small = logits.shape[1] <= MAX_UINT8_CLASSES
             labels = labels.to(torch.uint8 if small else torch.int32)
         else:
@@ -311,12 +312,18 @@ class Segmentation(Task):
             labels, margins = (logits >= 0).to(torch.uint8), (2 * chances - 1).abs()
             if self._bound_kind() == "binary":
                 labels, margins = labels[:, 0], margins[:, 0]
-        decoded = {"labels": labels, "margins": margins}
-        return {**decoded, "probabilities": chances} if self.probabilities else decoded
+            probabilities = {"probabilities": chances} if self.probabilities else {}
+        return {"labels": labels, "margins": margins, **probabilities}
 
     def build_metrics(self) -> SegmentationMetrics:
         multi_label = self._bound_kind() == "multi_label"
         return SegmentationMetrics(bound_class_names(self.class_names), self._ignored, multi_label)
+
+    def label_judge(self) -> MaskJudge | None:
+        """Return a judge of masks, unless a pixel can have several classes."""
+        if self._bound_kind() == "multi_label":
+            return None
+        return MaskJudge(self, bound_class_names(self.class_names), self._ignored)
 
     def predictions(self, decoded: Arrays) -> list[Segmented]:
         return predictions(decoded, self.metadata())
