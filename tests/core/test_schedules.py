@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from visiongraft.errors import OptionError, PluginError, ScheduleError
 from visiongraft.lookup.methods import find_schedule
 from visiongraft.schedules import (
+    TUNING_RATE,
     Phase,
     Schedule,
     full,
@@ -146,6 +147,24 @@ def test_lp_ft_probes_first_without_augmentation_then_trains_everything():
     probe, tune = lp_ft.phases(stages_of(3), 10)
     assert (probe.trainable, probe.epochs, probe.augment) == ("head", 3, False)
     assert (tune.trainable, tune.epochs, tune.augment) == ("all", 7, True)
+
+
+@pytest.mark.parametrize(
+    ("head_start", "share"),
+    [(0.0, 1), (0.8, 1), (0.85, 0.75), (0.9, 0.5), (0.95, 0.25), (1.0, 0.25), (None, 1)],
+)
+def test_lp_ft_trains_everything_more_slowly_the_better_the_head_started(head_start, share):
+    phases = lp_ft.phases(stages_of(3), 10)
+    next(phases)
+    tune = phases.send([{} if head_start is None else {"head_start": head_start}])
+    assert tune.learning_rate == pytest.approx(share * TUNING_RATE)
+    assert bool(tune.reason) == (share < 1)
+
+
+def test_lp_ft_keeps_the_rate_that_a_user_set():
+    phases = lp_ft(learning_rate=3e-4).phases(stages_of(3), 10)
+    next(phases)
+    assert phases.send([{"head_start": 1.0}]).learning_rate == 3e-4
 
 
 def test_linear_probe_and_full_have_one_phase():

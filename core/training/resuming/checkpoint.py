@@ -41,6 +41,8 @@ class RunState:
         replayed: Whether this phase is replayed; ``None`` before that is decided.
         privacy: Of a differentially private run the secret seed of its noise, the noise multiplier and
             the sample rate.
+        head_start: Balanced accuracy of the classifier from which the head started, on images that it was not
+            fitted to; ``None`` if it is not known.
         groups: Of a run that weighs groups of images their weights, the sums of their losses in the present epoch,
             and a digest of who is in which group.
     """
@@ -62,6 +64,7 @@ class RunState:
     snapshot: dict[str, str] = field(default_factory=dict)
     replayed: bool | None = None
     privacy: dict[str, Any] = field(default_factory=dict)
+    head_start: float | None = None
     groups: dict[str, Any] = field(default_factory=dict)
 
 
