@@ -38,6 +38,12 @@ from visiongraft.data.samples import WrappedSamples as WrappedSamples
 from visiongraft.errors import VisiongraftError as VisiongraftError
 from visiongraft.explaining.explaining import Explanation as Explanation
 from visiongraft.explaining.explaining import explain as explain
+from visiongraft.explaining.layers import ProbedLayer as ProbedLayer
+from visiongraft.explaining.layers import ProbedLayers as ProbedLayers
+from visiongraft.explaining.layers import probe_layers as probe_layers
+from visiongraft.explaining.nearest import NearestImages as NearestImages
+from visiongraft.explaining.nearest import Neighbor as Neighbor
+from visiongraft.explaining.nearest import nearest_images as nearest_images
 from visiongraft.exporter import Exporter as Exporter
 from visiongraft.fitting import fit as fit
 from visiongraft.hookspecs import RunHooks as RunHooks

@@ -220,6 +220,20 @@ class Backbone(nn.Module, ABC):
             Maps from fine to coarse and the pooled embedding.
         """
 
+    def unpooled(self, features: Features) -> Tensor:
+        """Return the map whose mean over all positions is the embedding, for class activation maps.
+
+        The default is the coarsest feature map. Override it if layers lie between that and the mean; where the
+        embedding is no mean, nothing needs to be done, as values are compared before a map is used.
+
+        Args:
+            features: What ``forward`` returned.
+
+        Returns:
+            (N, embedding_dim, h, w), if the embedding is such a mean.
+        """
+        return features.maps[-1]
+
     def checkpointed_modules(self) -> Sequence[nn.Module]:
         """Return the modules whose activations gradient checkpointing may recompute.
 

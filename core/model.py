@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,10 @@ from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_a
 from visiongraft.saving.files import numbered, write_crops, write_prediction_files
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
-from visiongraft.summary import Summary, summarize
+from visiongraft.summary import Summary, html_facts, summarize
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
+from visiongraft.task_contract.group_rules import GroupDecisions, Groups
 from visiongraft.task_contract.narrowing import ScoreThreshold, check_narrowing, narrowed
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.embedding import embed_samples
@@ -78,7 +78,7 @@ class TransferModel:
         return f"TransferModel({self.task.name!r} on {self.backbone_info.name!r}{beside})"
 
     def _repr_html_(self) -> str:
-        return f"<code>{escape(repr(self))}</code>"
+        return html_facts(self.network, self.facts, self.run_folder)
 
     def summary(self) -> Summary:
         """Count parameters by stage, and operations; ``print(model.summary())`` shows a table."""
@@ -118,6 +118,7 @@ class TransferModel:
         score_threshold: ScoreThreshold | None = None,
         top: int | None = None,
         save_crops: bool = False,
+        groups: Groups | None = None,
     ) -> list[Any]:
         """Predict images.
 
@@ -135,14 +136,18 @@ class TransferModel:
             top: The most objects or classes in a prediction; ``None`` for all.
             save_crops: Whether to write the objects in the images into ``crops/CLASS`` of that folder, too, for
                 tasks whose predictions have boxes.
+            groups: The group of each image, by which a model with thresholds by group decides: their names, a file with
+                the columns ``path`` and ``group``, or a function from the name of an image to its group.
 
         Returns:
             One typed prediction per image, in order, also if there is only one image.
 
         Raises:
             DataError: An image cannot be read.
-            OptionError: The task predicts no maps, and ``tile`` is set, or its predictions have no scores.
+            OptionError: The task predicts no maps, and ``tile`` is set, or its predictions have no scores; or there are
+                groups, and the model has no thresholds for them.
         """
+        decisions = GroupDecisions.of(groups, self.facts, "the model")
         check_narrowing(score_threshold, top, self.task.metadata().get("class_names", ()))
         if save_crops and save is None:
             raise OptionError("save_crops=True needs a folder: pass save=FOLDER")
@@ -150,6 +155,9 @@ class TransferModel:
         found: dict[int, Any] = {}
         for decoded, _, indices in self._decoded(samples, batch_size, tile, for_metrics=False):
             found.update(zip(indices, self.task.predictions(decoded), strict=True))
+        if decisions is not None:
+            found = {i: decisions.decided(one, i, samples.name(i)) for i, one in found.items()}
+            decisions.finish(len(samples))
         results = [narrowed(found[i], score_threshold, top) for i in range(len(samples))]
         if save is not None:
             self._draw(samples, results, Path(save), save_crops)

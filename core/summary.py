@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from visiongraft.backbone import licenses
+from visiongraft.errors import name_some
+from visiongraft.html import html_table
 from visiongraft.network import Network
 
 HEAD = "head"
+CLASSES = 8  # that are named in a notebook
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,32 @@ def summarize(network: Network) -> Summary:
         _macs(network),
         sum(t.numel() * t.element_size() for t in tensors) / 1e6,
     )
+
+
+def html_facts(network: Network, facts: Mapping[str, Any], run_folder: Path | None) -> str:
+    """Write what a model is as a table for notebooks.
+
+    Args:
+        network: The network.
+        facts: ``TransferModel.facts``.
+        run_folder: The run that it came out of, if known.
+    """
+    info, task = network.backbone.info, network.task
+    height, width = info.preprocess.size
+    names, metrics = task.metadata().get("class_names", ()), facts.get("metrics", {})
+    known = licenses(info.provenance).items()
+    rows: dict[str, object] = {
+        "task": task.name,
+        "backbone": info.name,
+        "licenses": "; ".join(f"{text} ({whose})" for whose, text in known),
+        "input": f"{height} x {width} pixels, {info.in_channels} channels",
+        "classes": name_some(map(str, names), CLASSES),
+        "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
+        "adapters": ", ".join(network.adapter_parameters),
+        task.headline: metrics.get(task.headline),
+        "run": run_folder,
+    }
+    return html_table(["model", ""], [row for row in rows.items() if row[1] not in ("", None)])
 
 
 def _stage(name: str, parameters: list[nn.Parameter]) -> StageSummary:

@@ -53,6 +53,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "task_contract.narrowing",
         "task_contract.support",
         "task_contract.explained",
+        "task_contract.label_judge",
         "task_contract.text_head",
     ),
     # Files, images, samples and batches.
@@ -64,7 +65,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("data.findings",),
     ("data.check", "data.loader"),
     # Contracts of plugins.
-    ("task_contract.optional",),
+    ("task_contract.group_rules", "task_contract.optional"),
     ("backbone", "schedules", "task", "exporter", "scorers", "text_encoders"),
     ("advice.probes", "module_backbone"),
     ("adaptation.layers",),

@@ -26,7 +26,10 @@ NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 def script() -> dict[str, Any]:
     """What draws the pictures of the page, which finds the commands on it."""
     pytest.importorskip("playwright.sync_api")
-    return runpy.run_path(str(ROOT / "docs" / "images" / "quick_start.py"))
+    images = ROOT / "docs" / "images"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(images))
+        return runpy.run_path(str(images / "quick_start.py"))
 
 
 @pytest.fixture(scope="module")

@@ -91,6 +91,7 @@ for command in (
     auditing.fairness,
     reports.report,
     reports.explain,
+    reports.probe_layers,
     training.demo,
     listings.tasks,
     listings.backbones,

@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import Json, TaskOptions, named_task_options
+from visiongraft.cli.options import Json, TaskOptions
 from visiongraft.cli.output import Answer, shown_warnings, table
-from visiongraft.cli.settings import given_settings, setting_help, takes_settings
+from visiongraft.cli.settings import setting_help, takes_settings, with_task_options
 from visiongraft.saving.files import write_bytes
 
 # Settings of `fit` that advice is about, or that it does not compute with.
@@ -69,12 +69,7 @@ def advise(
     **settings: Any,
 ) -> Answer:
     """Report before training which backbone fits DATA, what a probe reaches, and what to repair."""
-    from visiongraft.registry.declared import refuse_undeclared_settings
-
-    given = given_settings(ctx, settings)
-    refuse_undeclared_settings({**given, "scorers": scorer})  # before torch is imported
-    if task_options:
-        given["task_options"] = named_task_options(given.get("task"), task_options)
+    given = with_task_options(ctx, settings, task_options, scorers=scorer)
     from visiongraft.advice.advising import BACKBONES, SCORERS
     from visiongraft.advice.advising import advise as compute
     from visiongraft.pages.writing import check_page
@@ -116,15 +111,11 @@ def lr_find(
     **settings: Any,
 ) -> Answer:
     """Measure the loss on DATA at rising learning rates, and suggest rates to train with."""
-    from visiongraft.registry.declared import refuse_undeclared_settings
+    given = with_task_options(ctx, settings, task_options)
     from visiongraft.tuning.rates import check_plot
 
-    given = given_settings(ctx, settings)
-    refuse_undeclared_settings(given)  # before torch is imported
     if plot is not None:
         check_plot(plot)
-    if task_options:
-        given["task_options"] = named_task_options(given.get("task"), task_options)
     from visiongraft.tuning.rate_finder import lr_find as find
 
     with shown_warnings():

@@ -7,11 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import Json, TaskOptions, named_task_options
+from visiongraft.cli.options import Json, TaskOptions, check_suffix
 from visiongraft.cli.output import Answer, shown_warnings, table
-from visiongraft.cli.settings import given_settings, takes_settings
+from visiongraft.cli.settings import takes_settings, with_task_options
 from visiongraft.config import FEATURE_SETTINGS, settings_without
-from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes
 
 
@@ -38,14 +37,9 @@ def find_mistakes(
     **settings: Any,
 ) -> Answer:
     """Find labels of DATA that are likely wrong, and images that are nearly the same."""
-    from visiongraft.registry.declared import refuse_undeclared_settings
-
-    given = given_settings(ctx, settings)
-    refuse_undeclared_settings(given)  # before torch is imported
-    if csv is not None and (csv.suffix.lower() != ".csv" or csv.is_dir()):
-        raise OptionError(f"--csv {csv} is not a path of a file with the suffix .csv")
-    if task_options:
-        given["task_options"] = named_task_options(given.get("task"), task_options)
+    given = with_task_options(ctx, settings, task_options)
+    if csv is not None:
+        check_suffix("csv", csv, (".csv",))
     from visiongraft.mistakes.finding import find_mistakes as find
     from visiongraft.pages.writing import check_page
 

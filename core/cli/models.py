@@ -150,6 +150,13 @@ def predict(
         bool,
         typer.Option("--save-crops", help="Write the objects in images into crops/CLASS of --out."),
     ] = False,
+    groups: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.csv",
+            help="Columns path and group: decide by the thresholds of the model for the group of each image.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
@@ -178,14 +185,16 @@ def predict(
             score_threshold=threshold,
             top=top,
             save_crops=save_crops,
+            groups=groups,
         )
     else:
         from visiongraft.inputs import IMAGES, described_inputs
 
         inputs = described_inputs(predictor.metadata.get("input", {})) or IMAGES
         given, unreadable = given_inputs(images or [], samples, seed, inputs)
-        narrowing = {"score_threshold": threshold, "top": top, "save_crops": save_crops or None}
-        chosen: dict[str, Any] = {n: value for n, value in narrowing.items() if value is not None}
+        narrowing: dict[str, Any] = {"score_threshold": threshold, "top": top, "groups": groups}
+        narrowing["save_crops"] = save_crops or None
+        chosen = {n: value for n, value in narrowing.items() if value is not None}
         found = predictor.predict(given, batch_size=batch_size, save=folder, **chosen)
     names = [image_name(one, i) for i, one in enumerate(given)]
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]

@@ -7,6 +7,7 @@ import re
 import types
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import (
     TYPE_CHECKING,
     Annotated,
@@ -224,6 +225,17 @@ def named_task_options(task: str | None, settings: Sequence[str]) -> dict[str, A
     from visiongraft.registry.manager import plugins
 
     return parse_task_options(plugins().get("task", task), settings)
+
+
+def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
+    """Check the path of a file to write, before anything is computed.
+
+    Raises:
+        OptionError: It has another suffix, or is a folder.
+    """
+    if path.suffix.lower() not in suffixes or path.is_dir():
+        kinds = " or ".join(suffixes)
+        raise OptionError(f"--{option} {path} is not a path of a file with the suffix {kinds}")
 
 
 def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:

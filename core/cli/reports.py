@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Json
-from visiongraft.cli.output import Answer, shown_warnings
+from visiongraft.cli.options import BatchSize, Json, check_suffix
+from visiongraft.cli.output import Answer, shown_warnings, table
+from visiongraft.errors import OptionError
+from visiongraft.saving.files import write_bytes
+
+if TYPE_CHECKING:
+    from visiongraft.explaining.explaining import Explanation
+    from visiongraft.explaining.nearest import NearestImages
 
 
 def report(
@@ -63,7 +70,8 @@ def explain(
     method: Annotated[
         str,
         typer.Option(
-            help="grad_cam, layer_cam, integrated_gradients, occlusion, attention_rollout or rise."
+            help="grad_cam, layer_cam, integrated_gradients, occlusion, attention_rollout or rise; or nearest, "
+            "for the nearest training images."
         ),
     ] = "grad_cam",
     target: Annotated[
@@ -81,22 +89,72 @@ def explain(
         bool,
         typer.Option("--checks", help="Check whether each map can be trusted."),
     ] = False,
+    training: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA",
+            help="Training data for the method nearest.",
+            show_default="those of the run",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> Answer:
-    """Show which parts of IMAGES the results of MODEL depend on."""
+    """Show which parts of IMAGES the results of MODEL depend on, or the training images nearest to them."""
+    from visiongraft.explaining.explaining import NEAREST
     from visiongraft.explaining.explaining import explain as compute
+    from visiongraft.explaining.nearest import nearest_images
     from visiongraft.inputs import IMAGES as KIND
 
     given = [one for path in images for one in (KIND.find(path) if path.is_dir() else [path])]
-    found = compute(
-        model,
-        given,
-        method,
-        target=target,
-        similar_to=similar_to,
-        checks=checks,
-        save=out,
-    )
+    found: Sequence[Explanation | NearestImages]
+    if method == NEAREST:
+        if target is not None or similar_to is not None or checks:
+            raise OptionError("--method nearest takes no --target, --similar-to or --checks")
+        found = nearest_images(model, given, training=training, save=out)
+    elif training is not None:
+        raise OptionError("--training is for --method nearest")
+    else:
+        found = compute(
+            model, given, method, target=target, similar_to=similar_to, checks=checks, save=out
+        )
     lines = [f"{each.image}: {each.summary()}" for each in found]
-    lines.append(f"maps drawn into {out}")
+    lines.append(f"{'images' if method == NEAREST else 'maps'} drawn into {out}")
     return Answer({"explanations": [each.to_json() for each in found], "out": str(out)}, lines)
+
+
+def probe_layers(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run or saved model folder.")],
+    attributes: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TABLE",
+            help="A .csv, .tsv or .parquet file with a column path and one column per attribute.",
+        ),
+    ],
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .csv file to write all figures into.")
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .png or .svg file to draw the accuracies into."),
+    ] = None,
+    batch_size: BatchSize = 32,
+    as_json: Json = False,
+) -> Answer:
+    """Show which attributes of images a linear probe tells apart in each layer of MODEL."""
+    if csv is not None:
+        check_suffix("csv", csv, (".csv",))
+    if plot is not None:
+        check_suffix("plot", plot, (".png", ".svg"))
+    from visiongraft.explaining.layers import probe_layers as probe
+
+    with shown_warnings():
+        found = probe(model, attributes, batch_size=batch_size)
+    lines = list(found.statements())
+    if csv is not None:
+        write_bytes(csv, found.to_csv().encode())
+        lines.append(f"all figures written to {csv}")
+    if plot is not None:
+        found.plot(plot)
+        lines.append(f"plot saved to {plot}")
+    return Answer(found.to_json(), [table(*found.table()), *lines])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import Field, fields
 from inspect import Parameter, Signature, signature
 from types import NoneType
@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import typer
 
 from visiongraft.cli.options import (
+    named_task_options,
     parse_batch_size,
     parse_bytes,
     parse_paths,
@@ -56,6 +57,36 @@ def given_settings(ctx: typer.Context, settings: Mapping[str, Any]) -> dict[str,
     given = {n: v for n, v in settings.items() if _source(ctx, n) == "COMMANDLINE"}
     paths = {n: parse_paths(NAMED_PATHS[n], v) for n, v in given.items() if n in NAMED_PATHS}
     return {**given, **paths}
+
+
+def with_task_options(
+    ctx: typer.Context,
+    settings: Mapping[str, Any],
+    task_options: Sequence[str] | None,
+    **others: Any,
+) -> dict[str, Any]:
+    """Return the settings that the user passed, the values of ``--set`` among them.
+
+    Args:
+        ctx: The context of the command.
+        settings: All of its settings.
+        task_options: The values of ``--set``.
+        others: Further settings that name what plugins provide.
+
+    Returns:
+        Settings by name, with ``task_options`` only if there are any.
+
+    Raises:
+        PluginError: No plugin provides what a setting names; found out before torch is imported.
+        OptionError: A value of ``--set`` is wrong, or the task is not named.
+    """
+    from visiongraft.registry.declared import refuse_undeclared_settings
+
+    given = given_settings(ctx, settings)
+    refuse_undeclared_settings({**given, **others})
+    if task_options:
+        given["task_options"] = named_task_options(given.get("task"), task_options)
+    return given
 
 
 def setting_help(name: str) -> str:

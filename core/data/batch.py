@@ -100,3 +100,26 @@ def class_ids(targets: Any) -> Tensor | None:
     if isinstance(targets, Tensor) and targets.ndim == 1 and targets.dtype in integers:
         return targets.long()
     return None
+
+
+def class_sets(targets: Any, classes: int) -> Tensor | None:
+    """Return targets of a batch if they are sets of classes.
+
+    Args:
+        targets: What a task collated.
+        classes: Number of classes C.
+
+    Returns:
+        bool (N, C), which classes each sample has; ``None`` if the targets are anything else.
+
+    Examples:
+        >>> import torch
+        >>> class_sets(torch.tensor([[1.0, 0.0]]), 2)
+        tensor([[ True, False]])
+        >>> class_sets(torch.tensor([[0.3, 0.7]]), 2) is None
+        True
+    """
+    if not isinstance(targets, Tensor) or targets.ndim != 2 or targets.shape[1] != classes:
+        return None
+    ones = targets == 1
+    return ones if bool((ones | (targets == 0)).all()) else None

@@ -46,7 +46,20 @@ def group_names(
     return [attributes.get(name, "") for attributes in known]
 
 
-def _by_table(samples: Samples, table: Path, option: str) -> list[str]:
+def read_groups(table: Path, option: str) -> dict[Path, str]:
+    """Read a table of groups.
+
+    Args:
+        table: A file with the columns ``path`` and ``group``; paths are relative to its folder.
+        option: What the user calls it, for messages.
+
+    Returns:
+        The group of each absolute path.
+
+    Raises:
+        OptionError: A column is missing, or a path is in two groups.
+        DataError: The table cannot be read.
+    """
     columns, rows = read_table(table)
     for column in COLUMNS:
         if column not in columns:
@@ -58,6 +71,11 @@ def _by_table(samples: Samples, table: Path, option: str) -> list[str]:
         path = (table.parent / row["path"]).resolve()
         if stated.setdefault(path, row["group"]) != row["group"]:
             raise OptionError(f"{table}, row {line}: {row['path']!r} is in two groups")
+    return stated
+
+
+def _by_table(samples: Samples, table: Path, option: str) -> list[str]:
+    stated = read_groups(table, option)
     names = [stated.get(Path(samples.name(index)).resolve(), "") for index in range(len(samples))]
     if not any(names):
         raise OptionError(

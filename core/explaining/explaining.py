@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
 from pathlib import Path
@@ -29,6 +29,8 @@ from visiongraft.pages.parts import data_uri
 from visiongraft.saving.files import numbered
 from visiongraft.task import Task
 from visiongraft.task_contract.explained import Explained
+
+NEAREST = "nearest"  # the method of visiongraft.explaining.nearest, on the command line
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,10 @@ def explain(
     Examples:
         ``visiongraft.explain("runs/flowers", "a.jpg", "layer_cam")[0].draw()``
     """
+    if method == NEAREST:
+        raise OptionError(
+            "method='nearest' explains by images, not by a map: visiongraft.nearest_images(MODEL, IMAGES)"
+        )
     check_choice("method", method, tuple(METHODS))
     if target is not None and similar_to is not None:
         raise OptionError("target and similar_to exclude each other; leave one out")
@@ -148,29 +154,51 @@ def explain(
         )
     samples = InputSamples.of(images, network.task.inputs)
     reference = None if similar_to is None else _embedding_of(loaded, similar_to)
-    made = []
+    made: list[Explanation] = []
     for index in range(len(samples)):
-        name, raw = samples.name(index), samples.load(index, loaded.backbone_info.in_channels)
-        image = _prepared(network, raw)
-        size = (raw.shape[0], raw.shape[1])
-        for explained in _targets(network, image, size, target, reference):
-            score = Scored(network, explained, size)
-            found = METHODS[method](score, image)
-            check = check_map(METHODS[method], score, image, found) if checks else None
-            made.append(
-                Explanation(
-                    name,
-                    explained.name,
-                    method,
-                    found.cpu().numpy().astype(np.float32),
-                    as_image(image[0], network),
-                    explained.box,
-                    check,
-                )
-            )
+        raw = samples.load(index, loaded.backbone_info.in_channels)
+        made += explain_sample(network, samples.name(index), raw, method, target, reference, checks)
     if save is not None:
         _save(made, Path(save))
     return made
+
+
+def explain_sample(
+    network: Network,
+    name: str,
+    raw: NDArray[Any],
+    method: str = "grad_cam",
+    target: str | None = None,
+    reference: Tensor | None = None,
+    checks: bool = False,
+) -> Iterator[Explanation]:
+    """Explain the results of one image; see ``explain``.
+
+    Args:
+        network: In evaluation mode.
+        name: Name of the image.
+        raw: uint8 (H, W, C), the image.
+        method: The method.
+        target: What to explain instead of what is predicted.
+        reference: float (1, D), the embedding whose similarity is explained instead.
+        checks: Whether to check each map.
+
+    Yields:
+        One explanation after the other, the most important result first; each is computed on request.
+    """
+    image, size = _prepared(network, raw), (raw.shape[0], raw.shape[1])
+    for explained in _targets(network, image, size, target, reference):
+        score = Scored(network, explained, size)
+        found = METHODS[method](score, image)
+        yield Explanation(
+            name,
+            explained.name,
+            method,
+            found.cpu().numpy().astype(np.float32),
+            as_image(image[0], network),
+            explained.box,
+            check_map(METHODS[method], score, image, found) if checks else None,
+        )
 
 
 def as_image(prepared: Tensor, network: Network) -> NDArray[np.uint8]:

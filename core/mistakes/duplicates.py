@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from visiongraft.advice.findings import NEAR
 from visiongraft.scorers import Floats
+from visiongraft.training.embedding import unit_rows
 
 SAME = 1e-6  # distance of copies that are rounded differently
 ROWS = 1024  # of the similarity matrix that are computed at once
@@ -27,7 +28,7 @@ def near_pairs(features: Floats) -> list[tuple[int, int, float]]:
         >>> near_pairs(np.array([[1.0, 0], [1, 0], [0, 1], [-1, 0.2]]))
         [(0, 1, 0.0)]
     """
-    units = _units(features)
+    units = unit_rows(features)
     nearest = np.concatenate([rows.min(axis=1) for _, rows in _distances(units)])
     limit = max(SAME, NEAR * float(np.median(nearest)))  # the median is of copies if most have one
     found = []
@@ -71,8 +72,3 @@ def _distances(units: Floats) -> Iterator[tuple[int, Floats]]:
         rows = (1 - units[first : first + ROWS] @ units.T).clip(0)
         rows[np.arange(len(rows)), first + np.arange(len(rows))] = np.inf
         yield first, rows
-
-
-def _units(features: Floats) -> Floats:
-    lengths = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.where(lengths > 0, lengths, 1)

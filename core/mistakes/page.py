@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SHOWN = 60  # images, and pairs
 CHANNELS = 3
+SIDE = 360  # of an image with its label drawn on it, in pixels
 
 
 def mistakes_page(found: Mistakes) -> str:
@@ -47,7 +48,8 @@ def _labels(found: Mistakes) -> Iterator[Part]:
     for each in wrong[:SHOWN]:
         image = _image(found, each)
         if image:
-            shown.append(GalleryImage(image, (f"{each.label}, or {each.suggested}?", each.image)))
+            doubt = f"{each.label}, or {each.suggested}?" if found.draw is None else each.suggested
+            shown.append(GalleryImage(image, (doubt, each.image)))
     yield Gallery(shown)
     rows = [(e.image, e.split, e.label, e.suggested, e.quality) for e in wrong]
     yield Table(["image", "split", "label", "suggested", "quality"], rows, "All of them", True)
@@ -77,6 +79,10 @@ def _caption(pair: NearDuplicate, i: int) -> tuple[str, str, str]:
 def _image(found: Mistakes, each: RatedLabel) -> str:
     """Return an image as a URI; nothing if it is no longer readable."""
     try:
-        return data_uri(np.asarray(found.samples[each.split].load(each.position, CHANNELS)))
+        samples = found.samples[each.split]
+        pixels = np.asarray(samples.load(each.position, CHANNELS))
+        if found.draw is None:
+            return data_uri(pixels)
+        return data_uri(found.draw(pixels, samples.target(each.position)), SIDE)
     except VisiongraftError:
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +20,13 @@ class Judged:
 
     Attributes:
         probabilities: float64 (N, C), of classifiers that have not seen the image.
-        quality: float64 (N,), the probability of the given label.
+        suggested: int64 (N,), the most probable class; or bool (N, C), the probable ones.
+        quality: float64 (N,), the probability of the given label; of several classes cleanlab's mean of these.
         wrong: bool (N,), whether the label is likely wrong.
     """
 
     probabilities: Floats
+    suggested: NDArray[Any]
     quality: Floats
     wrong: NDArray[np.bool_]
 
@@ -59,7 +62,49 @@ def judge(
     probabilities = _out_of_fold(features, labels, groups, folds, seed)
     quality = get_label_quality_scores(labels, probabilities, method="self_confidence")
     wrong = find_label_issues(labels, probabilities, n_jobs=1)
-    return Judged(probabilities, np.asarray(quality), np.asarray(wrong, dtype=np.bool_))
+    return Judged(
+        probabilities,
+        probabilities.argmax(axis=1),
+        np.asarray(quality),
+        np.asarray(wrong, dtype=np.bool_),
+    )
+
+
+def judge_sets(
+    features: Floats,
+    labels: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    folds: int,
+    seed: int,
+) -> Judged:
+    """Rate the classes of each image, if it can have several (Thyagarajan et al., 2022); see ``judge``.
+
+    Args:
+        features: float64 (N, D), embeddings.
+        labels: bool (N, C), the classes of each image; each class is given to some images and not to others.
+        groups: As for ``judge``.
+        folds: Number of folds.
+        seed: Seed of the folds.
+    """
+    from cleanlab.multilabel_classification.filter import find_label_issues
+    from cleanlab.multilabel_classification.rank import get_label_quality_scores
+
+    probabilities = np.stack(
+        [
+            _out_of_fold(features, column.astype(np.int64), groups, folds, seed)[:, 1]
+            for column in labels.T
+        ],
+        axis=1,
+    )
+    sets = [np.flatnonzero(row).tolist() for row in labels]
+    quality = get_label_quality_scores(sets, probabilities, method="self_confidence")
+    wrong = find_label_issues(sets, probabilities, n_jobs=1)
+    return Judged(
+        probabilities,
+        probabilities >= 0.5,
+        np.asarray(quality),
+        np.asarray(wrong, dtype=np.bool_),
+    )
 
 
 def _out_of_fold(

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from visiongraft.data.report import count_and_name
 from visiongraft.data.samples import Samples
@@ -27,6 +31,9 @@ COLUMNS = (
 LISTED = 20  # labels that are printed
 
 
+Draw = Callable[[NDArray[np.uint8], Any], PillowImage.Image]
+
+
 @dataclass(frozen=True)
 class RatedLabel:
     """The label of one image.
@@ -35,9 +42,9 @@ class RatedLabel:
         image: Path of the file, or position of the image.
         split: ``"training"`` or ``"validation"``.
         position: Position within the readable images of the split.
-        label: The given class.
-        suggested: The most probable class.
-        quality: Probability of the given class, from 0 to 1.
+        label: The given class, or the given label in words.
+        suggested: The most probable class or, of labels such as boxes, what is likely wrong.
+        quality: Probability of the given class, or another rating of the label, from 0 to 1.
         likely_wrong: Whether the label is likely wrong.
         near_duplicates: Names of images that are nearly the same.
     """
@@ -97,6 +104,7 @@ class Mistakes:
         near_duplicates: Pairs of images, those with different labels first.
         left_out: What was not looked at, one line each.
         samples: The images by split, for the page.
+        draw: Draws a target on an image, for the page; ``None`` for classes of whole images.
     """
 
     backbone: str
@@ -104,6 +112,7 @@ class Mistakes:
     near_duplicates: tuple[NearDuplicate, ...]
     left_out: tuple[str, ...]
     samples: dict[str, Samples] = field(repr=False, compare=False)
+    draw: Draw | None = field(default=None, repr=False, compare=False)
 
     @property
     def wrong(self) -> list[RatedLabel]:
@@ -141,10 +150,8 @@ class Mistakes:
 
     def statements(self) -> Iterator[str]:
         """Put in words what was found."""
-        yield (
-            f"{len(self.wrong)} of {len(self.labels)} labels are likely wrong, by probes on features of "
-            f"{self.backbone}"
-        )
+        how = "probes on features of " if self.draw is None else ""
+        yield f"{len(self.wrong)} of {len(self.labels)} labels are likely wrong, by {how}{self.backbone}"
         if len(self.wrong) > LISTED:
             yield f"{len(self.wrong) - LISTED} more are not shown"
         pairs = self.near_duplicates

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
 from visiongraft.comparison import Arrays
+from visiongraft.html import html_text
 from visiongraft.multi_task.names import of_head
 from visiongraft.task_contract.functions import DRAWINGS, PREDICTIONS, task_function
 
@@ -47,6 +48,12 @@ class MultiPrediction:
     def summary(self) -> str:
         """Return a line for the command line."""
         return "; ".join(f"{head}: {_summary(one)}" for head, one in self.heads.items())
+
+    def _repr_html_(self) -> str:
+        return "".join(
+            f"<section><b>{html_text(head)}</b>{_shown(one)}</section>"
+            for head, one in self.heads.items()
+        )
 
 
 def predictions(arrays: Arrays, metadata: Mapping[str, Any]) -> list[MultiPrediction]:
@@ -129,3 +136,9 @@ def _summary(prediction: Any) -> str:
     return ", ".join(
         f"{n} {v:.4f}" if isinstance(v, float) else f"{n} {v}" for n, v in plain.items()
     )
+
+
+def _shown(prediction: Any) -> str:
+    """Return what notebooks show of one head's prediction."""
+    own = getattr(prediction, "_repr_html_", None)
+    return str(own()) if callable(own) else f"<p>{html_text(_summary(prediction))}</p>"

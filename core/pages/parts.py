@@ -89,10 +89,12 @@ class GalleryImage:
     Attributes:
         source: The image as the URI of its data, see ``data_uri``.
         caption: One line each.
+        details: Small images below it, such as explanations; these have no details of their own.
     """
 
     source: str
     caption: Sequence[str] = ()
+    details: Sequence[GalleryImage] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,7 @@ def data_uri(image: PillowImage.Image | NDArray[np.uint8], side: int = 224) -> s
         'data:image/jpeg;base64'
     """
     if not isinstance(image, PillowImage.Image):
-        image = PillowImage.fromarray(_displayable(image))
+        image = pillow_image(image)
     image = image.convert("RGB")
     image.thumbnail((side, side))
     content = io.BytesIO()
@@ -151,6 +153,6 @@ def data_uri(image: PillowImage.Image | NDArray[np.uint8], side: int = 224) -> s
     return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
-def _displayable(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the first three channels, or the only one."""
-    return image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
+def pillow_image(pixels: NDArray[np.uint8]) -> PillowImage.Image:
+    """Return an array (H, W, C) as an image: the first three channels, or the only one."""
+    return PillowImage.fromarray(pixels[..., :3] if pixels.shape[-1] >= 3 else pixels[..., 0])

@@ -9,24 +9,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
-from PIL import ImageDraw, ImageFont
 
 from visiongraft.config import IMAGE_SETTINGS, settings_without
 from visiongraft.data.loader import Item, SampleDataset
 from visiongraft.data.samples import Samples
-from visiongraft.errors import OptionError, escape_unprintable
+from visiongraft.errors import OptionError
 from visiongraft.explaining.explaining import as_image
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.options import check_integer
+from visiongraft.pages.grid import image_grid
 from visiongraft.preparation.arguments import completed_settings, new_settings
-from visiongraft.reporting.drawn_images import describe_target
 from visiongraft.seeds import preserved
 from visiongraft.task_contract.checks import bound, read_splits
-
-SIDE = 160  # least side of an image in a grid, in pixels
-LINE = 18  # height of a caption
-COLUMNS = 4
+from visiongraft.task_contract.targets import describe_target
 
 
 def show_batch(data: Any, *, count: int = 8, epoch: int = 0, **settings: Any) -> PillowImage.Image:
@@ -71,7 +67,7 @@ def show_batch(data: Any, *, count: int = 8, epoch: int = 0, **settings: Any) ->
             backbone.info = replace(backbone.info, preprocess=prepared)
         network = Network(backbone, task)
         found = list(augmented(network, splits.train, config.seed, count, epoch))
-    return _grid([(i, describe_target(task, splits.train.target(p))) for p, i in found])
+    return image_grid([(i, describe_target(task, splits.train.target(p))) for p, i in found])
 
 
 def augmented(
@@ -97,22 +93,3 @@ def augmented(
         item = dataset[(index, epoch)]
         if isinstance(item, Item):
             yield index, as_image(item.image, network)
-
-
-def _grid(found: list[tuple[NDArray[np.uint8], str]]) -> PillowImage.Image:
-    images = [PillowImage.fromarray(pixels) for pixels, _ in found]
-    factor = -(-SIDE // max(max(image.size) for image in images))
-    width, height = (factor * max(i.size[axis] for i in images) for axis in (0, 1))
-    columns = min(COLUMNS, len(images))
-    rows = -(-len(images) // columns)
-    canvas = PillowImage.new("RGB", (columns * width, rows * (height + LINE)), "white")
-    brush, font = ImageDraw.Draw(canvas), ImageFont.load_default(LINE - 6)
-    for slot, (image, (_, label)) in enumerate(zip(images, found, strict=True)):
-        x, y = slot % columns * width, slot // columns * (height + LINE)
-        size = (image.width * factor, image.height * factor)
-        canvas.paste(image.resize(size, PillowImage.Resampling.NEAREST), (x, y))
-        text = escape_unprintable(label)
-        while text and brush.textlength(text, font=font) > width - 4:
-            text = text[:-1]
-        brush.text((x + 2, y + height + LINE / 2), text, fill="black", font=font, anchor="lm")
-    return canvas

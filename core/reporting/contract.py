@@ -38,6 +38,8 @@ class ReportedRun:
         exported: Files that the model was exported to.
         projection: How embeddings are put into the plane: ``"pca"`` or ``"umap"``.
         notes: What could not be shown, one line each.
+        embedded: Embeddings (N, D) of the training samples, once a section has asked for them; see
+            ``visiongraft.reporting.passes.training_embeddings``.
     """
 
     folder: Path
@@ -52,6 +54,7 @@ class ReportedRun:
     exported: Sequence[Path] = ()
     projection: Projection = "pca"
     notes: list[str] = field(default_factory=list)
+    embedded: NDArray[np.float64] | None = field(default=None, repr=False)
 
     @property
     def task(self) -> Task:

@@ -18,7 +18,7 @@ from visiongraft.data.loader import (
 )
 from visiongraft.data.samples import Samples, TargetSamples
 from visiongraft.network import Network
-from visiongraft.reporting.contract import Results
+from visiongraft.reporting.contract import ReportedRun, Results
 from visiongraft.training.evaluation import decode_samples
 
 BATCH = 32
@@ -77,6 +77,21 @@ def embed_samples(
             pooled = network.backbone(batch.to(device).images).pooled.double().cpu().numpy()
         found.update(zip(batch.indices.tolist(), pooled, strict=True))
     return np.stack([found[i] for i in range(len(samples))])
+
+
+def training_embeddings(run: ReportedRun) -> NDArray[np.float64]:
+    """Compute the embeddings of the training samples of a run, once for all sections.
+
+    Args:
+        run: A run whose training samples are there.
+
+    Returns:
+        float64 (N, D).
+    """
+    assert run.training is not None
+    if run.embedded is None:
+        run.embedded = embed_samples(run.network, run.training)
+    return run.embedded
 
 
 def _no_targets(targets: Sequence[Any]) -> None:

@@ -51,7 +51,8 @@ def register_report_sections() -> list[type[ReportSection]]:
     """Provide the sections of every report."""
     from visiongraft.reporting.sections.data import BatchImages, Data
     from visiongraft.reporting.sections.groups import Groups
-    from visiongraft.reporting.sections.images import EmbeddingMap, Mistakes, NearDuplicates
+    from visiongraft.reporting.sections.images import EmbeddingMap, NearDuplicates
+    from visiongraft.reporting.sections.mistakes import Mistakes
     from visiongraft.reporting.sections.proofs import (
         Certificates,
         Environment,

@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from visiongraft.config import FitConfig
-from visiongraft.data.check import check_samples
 from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, OptionError, VisiongraftError, one_line
 from visiongraft.lookup.exported import openers
 from visiongraft.lookup.reading import named_reader
 from visiongraft.model import TransferModel, load
 from visiongraft.options import check_choice
+from visiongraft.pages.page_path import ReportPage
 from visiongraft.pages.parts import Section, Text
 from visiongraft.pages.writing import check_page, render_page
 from visiongraft.registry.manager import plugins
@@ -25,8 +25,7 @@ from visiongraft.saving.files import read_json, write_bytes
 from visiongraft.saving.saved_config import read_config
 from visiongraft.saving.saved_model import model_folder
 from visiongraft.task import Task
-from visiongraft.task_contract.checks import read_splits
-from visiongraft.training.resuming.run_folder import DATA_CHECK
+from visiongraft.training.resuming.run_samples import read_run_samples
 from visiongraft.training.run import Run
 
 log = logging.getLogger("visiongraft")
@@ -43,7 +42,7 @@ def report(
     projection: Projection = "pca",
     batch_size: int = 32,
     task: type[Task] | None = None,
-) -> Path:
+) -> ReportPage:
     """Write the report of a finished run: one page of HTML that needs no other file and no network.
 
     Unlike the page that ``fit`` writes, it shows what all validation images tell: the worst mistakes, a
@@ -60,7 +59,7 @@ def report(
         task: The task's class, if it is not an installed plugin's.
 
     Returns:
-        The file.
+        The path of the file, which notebooks show as a page.
 
     Raises:
         ArtifactError: The folder is not that of a finished run.
@@ -79,7 +78,7 @@ def report(
     reported = _read_run(folder, load(folder, task=task), exported)
     reported.projection = projection
     write_bytes(page, render_report(reported, batch_size).encode())
-    return page
+    return ReportPage(page)
 
 
 def write_finished(run: Run) -> Path:
@@ -184,15 +183,8 @@ def _read_samples(run: ReportedRun) -> tuple[Samples | None, Samples | None]:
         where = "they were in memory" if missing == ["None"] else f"{missing[0]} does not exist"
         run.notes.append(f"The images are not shown, because {where}.")
         return None, None
-    splits = read_splits(run.task, config.data, config.held_out, config.seed)
-    checked = check_samples(
-        splits.train,
-        splits.validation,
-        channels=run.network.backbone.info.in_channels,
-        cache=run.folder / DATA_CHECK,
-        save=False,
-        inputs=run.task.inputs,
-    )
+    channels = run.network.backbone.info.in_channels
+    checked = read_run_samples(run.folder, config, run.task, channels)
     return checked.train, checked.validation
 
 

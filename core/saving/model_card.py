@@ -11,7 +11,7 @@ from typing import Any
 from visiongraft.backbone import IMAGES, license_warning, licenses
 from visiongraft.errors import escape_unprintable
 from visiongraft.network import Network
-from visiongraft.options import is_integer
+from visiongraft.options import is_integer, is_number
 from visiongraft.system.versions import VISIONGRAFT
 
 # Identifiers of the Hub for licenses that published weights have; others are named in words.
@@ -50,7 +50,7 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
     info, task = network.backbone.info, network.task
     parameters = sum(p.numel() for p in network.parameters())
     sections = [
-        _metadata(network),
+        _metadata(network, facts),
         f"# {task.name} on {info.name}",
         f"Made with visiongraft {VISIONGRAFT}; {parameters:,} parameters.",
         "Load it with `visiongraft.load(FOLDER)`.",
@@ -74,7 +74,7 @@ def model_card(network: Network, facts: Mapping[str, Any]) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _metadata(network: Network) -> str:
+def _metadata(network: Network, facts: Mapping[str, Any]) -> str:
     """Return what the Hub reads, as YAML; JSON texts are YAML, whatever they contain."""
     info, task = network.backbone.info, network.task
     stated = licenses(info.provenance)["weights"] if "license" in info.provenance else "unknown"
@@ -88,8 +88,24 @@ def _metadata(network: Network) -> str:
     prefix, _, repository = info.name.partition("/")
     if prefix == "hf" and repository.count("/") == 1:
         values["base_model"] = repository
+    metrics = facts.get("metrics")
+    if isinstance(metrics, Mapping) and is_number(metrics.get(task.headline)):
+        values["model-index"] = [_result(network, metrics[task.headline])]
     lines = [f"{name}: {json.dumps(value)}" for name, value in values.items()]
     return "\n".join(["---", *lines, "---"])
+
+
+def _result(network: Network, value: float) -> dict[str, Any]:
+    """Return the headline on the validation images, as the Hub shows results."""
+    task, name = network.task, f"{network.task.name} on {network.backbone.info.name}"
+    of = {
+        "task": {"type": task.pipeline_tag or task.name, "name": task.name},
+        "dataset": {"type": "validation", "name": "validation images", "split": "validation"},
+        "metrics": [
+            {"type": task.headline, "name": task.headline, "value": value, "verified": False}
+        ],
+    }
+    return {"name": name, "results": [of]}
 
 
 def _license_rows(network: Network) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from visiongraft.loss_parts import LossParts
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.explained import Explained, explain_logits
 from visiongraft.task_contract.functions import DRAWINGS, task_function
+from visiongraft.task_contract.label_judge import LabelJudge
 from visiongraft.task_contract.published import Published
 from visiongraft.task_contract.support import ExportSupport
 from visiongraft.task_contract.text_head import TextHead
@@ -200,6 +201,13 @@ class OptionalMethods:
         Returns:
             float64 (N,), 0 for right results and higher for worse ones; ``None``, the default, for the
             headline metric of each image alone.
+        """
+        return None
+
+    def label_judge(self) -> LabelJudge | None:
+        """Return what judges labels by the results of a model that has not seen them, for ``find_mistakes``.
+
+        The default is ``None``: classes of whole images are judged without it, and other labels not at all.
         """
         return None
 

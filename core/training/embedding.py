@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -52,6 +54,43 @@ def embed_samples(network: Network, samples: Samples, batch_size: int) -> Vector
                 )
             found.update(zip(positions, vectors.astype(np.float32), strict=True))
     return np.stack([found[i] for i in range(len(samples))])
+
+
+def pooled_layers(network: Network, samples: Samples, batch_size: int) -> list[Vectors]:
+    """Compute the means of all feature maps over their positions, and the embedding of the backbone.
+
+    Args:
+        network: The network; left in evaluation mode.
+        samples: Images.
+        batch_size: Images per forward pass.
+
+    Returns:
+        float32 (N, C_i) for each feature map, from fine to coarse, and (N, D); in the order of the samples.
+    """
+    found: dict[int, list[Vectors]] = {}
+    with first_features(network.backbone) as passed:
+        for _, _, positions in decode_samples(network, samples, batch_size, for_metrics=False):
+            if not passed or len(passed[0].pooled) != len(positions):
+                raise OptionError(
+                    f"models for task {network.task.name!r} have no layers to look at: their backbone does not "
+                    "run once for each image"
+                )
+            maps, pooled = passed.pop()
+            rows = [each.detach().float().mean((2, 3)).cpu().numpy() for each in maps]
+            rows.append(pooled.detach().float().cpu().numpy())
+            found.update({p: [r[i] for r in rows] for i, p in enumerate(positions)})
+    return [np.stack([found[i][k] for i in range(len(samples))]) for k in range(len(found[0]))]
+
+
+def unit_rows(vectors: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Divide vectors (N, D) by their lengths; those of length 0 stay.
+
+    Examples:
+        >>> unit_rows(np.array([[3.0, 4], [0, 0]])).tolist()
+        [[0.6, 0.8], [0.0, 0.0]]
+    """
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.asarray(vectors / np.where(lengths > 0, lengths, 1), dtype=np.float64)
 
 
 def _pooled(passed: list[Features]) -> NDArray[np.floating] | None:

@@ -1,4 +1,4 @@
-"""Draw ``quick-start-*.png``: type what the quick start says, and look at the pages in Chromium.
+"""Draw ``quick-start-*.png``, ``explain-nearest.png`` and ``show-batch.png``: type what the quick start says, and look at the pages in Chromium.
 
 Run it from anywhere: ``python docs/images/quick_start.py [FOLDER]``. It needs scikit-image, playwright and Chromium. What
 the commands print, and how long they take, goes to the terminal; the runs stay in FOLDER, if it is passed.
@@ -10,21 +10,18 @@ import os
 import re
 import runpy
 import shlex
-import shutil
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
+from pages import HERE, launched, opened, screenshot
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
+from visiongraft import nearest_images, show_batch
 from visiongraft.cli import main as visiongraft
 
-HERE = Path(__file__).parent
 PAGE = HERE.parent / "quick-start.md"
-CHROMIUM = os.environ.get("VISIONGRAFT_CHROMIUM") or shutil.which("chromium")
 WIDE, PHONE = {"width": 1100, "height": 800}, {"width": 390, "height": 780}
 
 
@@ -55,33 +52,15 @@ def walk() -> None:
         assert code == 0
 
 
-def screenshot(page: Any, name: str, clip: dict[str, float] | None = None) -> None:
-    """Write what is visible, or a part of it, in few colors."""
-    path = HERE / f"quick-start-{name}.png"
-    page.screenshot(path=path, clip=clip)
-    Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
-
-
 def look(report: Path, comparison: Path) -> None:
     """Take pictures of the comparison and the report: its beginning, its worst mistakes, these on a phone."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        wide = browser.new_context(viewport=WIDE).new_page()
-        phone = browser.new_context(
-            viewport=PHONE, color_scheme="dark", device_scale_factor=2
-        ).new_page()
-        for page in (wide, phone):
-            page.goto(report.resolve().as_uri())
-            page.wait_for_timeout(3000)  # until all figures are drawn
-        screenshot(wide, "report")
-        for page in (wide, phone):
-            page.evaluate("document.getElementById('mistakes').scrollIntoView()")
-            page.wait_for_timeout(500)
-        screenshot(wide, "mistakes")
-        screenshot(phone, "phone")
-        wide.goto(comparison.resolve().as_uri())
-        wide.wait_for_timeout(3000)
-        screenshot(wide, "comparison")
+    with launched() as browser:
+        wide = opened(browser, report, viewport=WIDE)
+        screenshot(wide, "quick-start-report.png")
+        screenshot(wide, "quick-start-mistakes.png", "mistakes")
+        phone = opened(browser, report, viewport=PHONE, color_scheme="dark", device_scale_factor=2)
+        screenshot(phone, "quick-start-phone.png", "mistakes")
+        screenshot(opened(browser, comparison, viewport=WIDE), "quick-start-comparison.png")
 
 
 def main() -> None:
@@ -91,6 +70,10 @@ def main() -> None:
         os.chdir(folder)
         walk()
         look(Path("runs/probe/report.html"), Path("comparison.html"))
+        (found,) = nearest_images("runs/tuned", "photos/cat/96-192.png")
+        found.draw().save(HERE / "explain-nearest.png")
+        grid = show_batch("photos", task="classification", size=96)
+        grid.save(HERE / "show-batch.png")
         tile = Image.open("photos/cat/96-192.png").convert("RGB").resize((192, 192))
         (explained,) = Path("explanations").iterdir()
         canvas = Image.new("RGB", (384, 192))

@@ -1,25 +1,24 @@
-"""Draw ``report-*.png`` and ``mistakes.png``: pages in Chromium, of crops of photographs.
+"""Draw ``report-*.png``, ``mistakes.png`` and ``notebook.png``.
 
-Run it from anywhere: ``python docs/images/report.py``. It needs scikit-image, playwright and Chromium.
+Pages in Chromium, of crops of photographs. Run it from anywhere: ``python docs/images/report.py``. It needs scikit-image,
+playwright and Chromium.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from pages import launched, opened, screenshot
 from PIL import Image
-from playwright.sync_api import sync_playwright
 from skimage import data
 
 import visiongraft as vg
 
-HERE = Path(__file__).parent
-CHROMIUM = os.environ.get("VISIONGRAFT_CHROMIUM") or shutil.which("chromium")
+WIDE, PHONE = {"width": 1100, "height": 1000}, {"width": 390, "height": 780}
+LOW = {**WIDE, "height": 640}
 
 
 def write_crops(folder: Path, side: int = 24, count: int = 60) -> None:
@@ -34,53 +33,67 @@ def write_crops(folder: Path, side: int = 24, count: int = 60) -> None:
             crop.save(folder / name / f"{number}.png")
 
 
-def screenshot(browser: Any, page: Path, name: str, anchor: str, **context: Any) -> None:
-    """Write the part of a page that is visible after a jump to an anchor, in few colors."""
-    opened = browser.new_context(**context).new_page()
-    opened.goto(page.resolve().as_uri())
-    opened.wait_for_timeout(3000)  # until all figures are drawn
-    opened.evaluate("anchor => document.getElementById(anchor).scrollIntoView()", anchor)
-    opened.wait_for_timeout(500)
-    path = HERE / name
-    opened.screenshot(path=path)
-    Image.open(path).quantize(128).save(path, optimize=True)
-
-
 def write_wrong_labels(folder: Path) -> None:
     """Move some crops into the folder of another class."""
     for number in range(5):
         (folder / f"cat/{number}.png").rename(folder / f"coffee/cat-{number}.png")
 
 
+def write_notebook(run: Path, image: Path) -> Path:
+    """Write what a notebook shows of a model, a prediction, an explanation and a certificate."""
+    model = vg.load(run)
+    (predicted,), (why,) = model.predict(image), vg.explain(model, image)
+    shown = {
+        "model": model,
+        "model.predict(image)[0]": predicted,
+        "vg.explain(model, image)[0]": why,
+        "model.export('photos.onnx')": model.export(run / "photos.onnx"),
+    }
+    style = (
+        "body { font: 15px sans-serif; margin: 1rem } table { border-collapse: collapse } td, th { padding: .2rem "
+        ".8rem; text-align: left } tr:nth-child(even) { background: #f3f6f9 } pre { background: #f3f6f9; padding: "
+        ".4rem } div { columns: 2 } section { break-inside: avoid } figure { margin: 0 }"
+    )
+    cells = "".join(
+        f"<section><pre>{code}</pre>{each._repr_html_()}</section>" for code, each in shown.items()
+    )
+    page = run / "notebook.html"
+    page.write_text(f"<style>{style}</style><div>{cells}</div>", encoding="utf-8")
+    return page
+
+
+def main() -> None:
+    """Train on crops, and take the pictures."""
+    write_crops(Path("photos"))
+    run = Path("photos-1")
+    vg.fit(
+        "photos",
+        task="classification",
+        schedule="gradual",
+        epochs=6,
+        size=48,
+        validation=0.4,
+        out=run,
+        device="cpu",
+    )
+    report = vg.report(run)
+    write_crops(Path("crops"), side=64, count=40)
+    write_wrong_labels(Path("crops"))
+    mistakes = Path("mistakes.html")
+    mistakes.write_text(vg.find_mistakes("crops", task="classification", size=64).html(), "utf-8")
+    with launched() as browser:
+        page = opened(browser, report, viewport=WIDE)
+        screenshot(page, "report-desktop.png", "headline")
+        page = opened(browser, report, viewport=LOW)
+        screenshot(page, "report-map.png", "map")
+        page = opened(browser, report, viewport=PHONE, color_scheme="dark", device_scale_factor=2)
+        screenshot(page, "report-phone.png", "mistakes")
+        screenshot(opened(browser, mistakes, viewport=LOW), "mistakes.png", "labels")
+        notebook = write_notebook(run, Path("photos/cat/7.png"))
+        screenshot(opened(browser, notebook, viewport=LOW), "notebook.png")
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
-        write_crops(Path(name, "photos"))
-        vg.fit(
-            Path(name, "photos"),
-            task="classification",
-            schedule="gradual",
-            epochs=6,
-            size=48,
-            validation=0.4,
-            out=Path(name, "photos-1"),
-            device="cpu",
-        )
-        page = vg.report(Path(name, "photos-1"))
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-            wide, phone = {"width": 1100, "height": 1000}, {"width": 390, "height": 780}
-            screenshot(browser, page, "report-desktop.png", "headline", viewport=wide)
-            screenshot(browser, page, "report-map.png", "map", viewport={**wide, "height": 640})
-            screenshot(
-                browser, page, "report-phone.png", "mistakes", viewport=phone, color_scheme="dark",
-                device_scale_factor=2,
-            )  # fmt: skip
-            os.chdir(name)  # paths on the page are relative
-            write_crops(Path("crops"), side=64, count=40)
-            write_wrong_labels(Path("crops"))
-            found = vg.find_mistakes("crops", task="classification", size=64)
-            mistakes = Path("mistakes.html")
-            mistakes.write_text(found.html(), encoding="utf-8")
-            screenshot(
-                browser, mistakes, "mistakes.png", "labels", viewport={**wide, "height": 640}
-            )
+        os.chdir(name)  # paths on the pages are relative
+        main()

@@ -22,6 +22,7 @@ from visiongraft.exporters.runtime.prefetch import decoded_ahead
 from visiongraft.exporters.runtime.task_record import recorded_function
 from visiongraft.saving.files import numbered, write_crops, write_prediction_files
 from visiongraft.task_contract.functions import DRAWINGS, PREDICTIONS
+from visiongraft.task_contract.group_rules import GroupDecisions, Groups
 from visiongraft.task_contract.narrowing import ScoreThreshold, check_narrowing, narrowed
 
 Arrays = dict[str, NDArray[Any]]
@@ -95,6 +96,7 @@ class FilePredictor(ABC):
         score_threshold: ScoreThreshold | None = None,
         top: int | None = None,
         save_crops: bool = False,
+        groups: Groups | None = None,
     ) -> list[Any]:
         """Predict images.
 
@@ -115,6 +117,8 @@ class FilePredictor(ABC):
             top: The most objects or classes in a prediction; ``None`` for all.
             save_crops: Whether to write the objects in the images into ``crops/CLASS`` of that folder, too, for
                 tasks whose predictions have boxes.
+            groups: The group of each image, by which a file with thresholds by group decides: their names, a file with
+                the columns ``path`` and ``group``, or a function from the name of an image to its group.
 
         Returns:
             One prediction per image, in order, also if there is only one: of the type of the
@@ -126,8 +130,9 @@ class FilePredictor(ABC):
                 its name, as those of a subclass may.
             DataError: An image cannot be read or has the wrong type, size or channels.
             OptionError: The file takes preprocessed images, which only ``run`` accepts, or predictions have
-                no scores.
+                no scores; or there are groups, and the file has no thresholds for them.
         """
+        decisions = GroupDecisions.of(groups, self.metadata.get("training") or {}, str(self.path))
         check_narrowing(score_threshold, top, self.class_names)
         if save_crops and save is None:
             raise OptionError("save_crops=True needs a folder: pass save=FOLDER")
@@ -151,12 +156,16 @@ class FilePredictor(ABC):
                 for image, one in zip(
                     group, self._typed(found, len(group), to_predictions), strict=True
                 ):
+                    if decisions is not None:
+                        one = decisions.decided(one, image.position, image.name)
                     one = narrowed(one, score_threshold, top)
                     results[image.position] = one
                     if draw is not None:
                         draw(image.position, image.name, image.pixels, one)
         finally:
             decoded.close()
+        if decisions is not None:
+            decisions.finish(len(results))
         return [results[position] for position in range(len(results))]
 
     def warm_up(

@@ -198,6 +198,15 @@ class TimmBackbone(Backbone):
     def forward(self, images: Tensor) -> Features:
         return _forward(self.model, images, self.levels)
 
+    def unpooled(self, features: Features) -> Tensor:
+        """Return the coarsest map; of EfficientNets and MobileNetV2 what their last convolution makes of it."""
+        from timm.models.efficientnet import EfficientNet
+
+        if not isinstance(self.model, EfficientNet):
+            return super().unpooled(features)
+        made: Tensor = self.model.bn2(self.model.conv_head(features.maps[-1]))
+        return made
+
     def checkpointed_modules(self) -> Sequence[nn.Module]:
         return repeated_blocks(self.model)
 

@@ -12,7 +12,7 @@ from visiongraft.errors import OptionError
 from visiongraft.network import InferenceGraph
 from visiongraft.plugins.classification.head import ClassificationHead
 
-CLOSE = 1e-3  # relative difference between the embedding and the mean of the last feature map
+CLOSE = 1e-3  # relative difference between the embedding and the mean of the map
 
 
 def class_activation_maps(graph: InferenceGraph, features: Features, outputs: Any) -> Tensor:
@@ -20,7 +20,7 @@ def class_activation_maps(graph: InferenceGraph, features: Features, outputs: An
 
     Args:
         graph: Its head must be linear.
-        features: The embedding must be the mean of the last feature map, as in ResNets.
+        features: The embedding must be the mean of a map, see ``Backbone.unpooled``, as in ResNets and EfficientNets.
         outputs: Not used.
 
     Returns:
@@ -30,21 +30,17 @@ def class_activation_maps(graph: InferenceGraph, features: Features, outputs: An
     Raises:
         OptionError: Head or backbone are of another kind.
     """
-    head, maps = graph.head, features.maps[-1]
-    linear = getattr(head, "output", None)
-    plain = isinstance(head, ClassificationHead) and not head.normalize
-    if (
-        not plain
-        or not isinstance(linear, nn.Linear)
-        or linear.in_features != features.pooled.shape[1]
-    ):
+    head, backbone = graph.head, graph.backbone
+    if not isinstance(head, ClassificationHead) or not _is_linear(head):
         raise OptionError("the extra output 'cam' needs a linear head; train with hidden=0")
-    if maps.ndim != 4 or maps.shape[1] != linear.in_features or not _is_mean(features):
+    maps = backbone.unpooled(features)
+    if maps.ndim != 4 or maps.shape[:2] != features.pooled.shape or not _is_mean(maps, features):
         raise OptionError(
-            f"the extra output 'cam' needs an embedding that is the mean of the last feature map, which that of "
-            f"{graph.backbone.info.name!r} is not; a ResNet's is, and visiongraft.explain works for any"
+            f"the extra output 'cam' needs an embedding that is the mean of a feature map, which that of "
+            f"{backbone.info.name!r} is not; that of a ResNet or an EfficientNet is, and visiongraft.explain "
+            "works for any"
         )
-    return torch.einsum("kc,nchw->nkhw", linear.weight, maps)
+    return torch.einsum("kc,nchw->nkhw", head.output.weight, maps)
 
 
 def _is_linear(head: ClassificationHead) -> bool:
@@ -53,9 +49,9 @@ def _is_linear(head: ClassificationHead) -> bool:
     return plain and not head.normalize and head.cache is None
 
 
-def _is_mean(features: Features) -> bool:
+def _is_mean(maps: Tensor, features: Features) -> bool:
     """Check values, as far as there are any: not while a graph is traced."""
     if torch.compiler.is_compiling():
         return True
-    difference = (features.maps[-1].mean((2, 3)) - features.pooled).abs().max()
+    difference = (maps.mean((2, 3)) - features.pooled).abs().max()
     return bool(difference <= CLOSE * features.pooled.abs().max() + 1e-6)

@@ -112,6 +112,12 @@ def group_thresholds(
         typer.Option(metavar="CLASS", help="Class that is predicted or not; the second of two."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write the rules to.")] = None,
+    save: Annotated[
+        bool,
+        typer.Option(
+            "--save", help="Keep them in the model and in files that are exported from it."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of halves and intervals.")] = 0,
     as_json: Json = False,
 ) -> Answer:
@@ -119,6 +125,8 @@ def group_thresholds(
     from visiongraft.errors import OptionError
     from visiongraft.model import load
     from visiongraft.saving.files import write_json
+    from visiongraft.saving.saved_model import add_facts, model_folder
+    from visiongraft.task_contract.group_rules import RULES
 
     if out is not None:
         refuse_existing(out)
@@ -127,8 +135,10 @@ def group_thresholds(
         if "group_thresholds" not in loaded.task.model_methods():
             raise OptionError(f"{model} is a model for task {loaded.task.name!r}, not a classifier")
         found = loaded.group_thresholds(
-            data, groups=by, constraint=constraint, positive=positive, seed=seed
+            data, groups=by, constraint=constraint, positive=positive, seed=seed, save=save
         )
+        if save and loaded.run_folder is None:  # a saved model, and no run
+            add_facts(model_folder(model), loaded.network, {RULES: found.facts()})
     if out is not None:
         write_json(out, found.to_json())
     return Answer(found.to_json(), [table(*found.table()), *found.statements()])

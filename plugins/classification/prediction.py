@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError
 from visiongraft.html import html_table
+from visiongraft.plugins.classification.rules import decided
 from visiongraft.task_contract.narrowing import ScoreThreshold, least_score
 
 SHOWN = 5  # classes of a prediction in a notebook
@@ -39,6 +40,16 @@ class Classified:
         """
         return Classified(self.label, self.score, _surest(self.probabilities, score_threshold, top))
 
+    def by_group(self, rules: Mapping[str, Any], group: str, draw: float) -> Classified:
+        """Return the class that the rule of a group decides for; see ``rules.decided``."""
+        positive = str(rules.get("positive"))
+        if decided(rules, group, self.probabilities, draw):
+            label = positive
+        else:
+            others = {name: p for name, p in self.probabilities.items() if name != positive}
+            label = max(others, key=others.__getitem__, default=positive)
+        return Classified(label, self.probabilities[label], self.probabilities)
+
     def _repr_html_(self) -> str:
         return _shown(self.label, self.probabilities)
 
@@ -66,6 +77,15 @@ class MultiClassified:
         kept = _surest(self.probabilities, score_threshold, top)
         labels = self.labels if score_threshold is None else tuple(kept)
         return MultiClassified(tuple(name for name in labels if name in kept), kept)
+
+    def by_group(self, rules: Mapping[str, Any], group: str, draw: float) -> MultiClassified:
+        """Return the classes with or without that which the rule of a group decides on; see ``rules.decided``."""
+        positive = rules.get("positive")
+        kept = {name for name in self.labels if name != positive}
+        if decided(rules, group, self.probabilities, draw):
+            kept.add(str(positive))
+        labels = sorted(kept, key=lambda name: -self.probabilities[name])
+        return MultiClassified(tuple(labels), self.probabilities)
 
     def _repr_html_(self) -> str:
         return _shown(", ".join(self.labels) or "no class", self.probabilities)

@@ -20,6 +20,7 @@ from visiongraft.errors import OptionError, ReceiptError
 from visiongraft.options import check_integer, is_number
 from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.seeds import seeded
+from visiongraft.task_contract.group_rules import RULES
 from visiongraft.text.labeled import embed_labeled
 from visiongraft.text.origin import TextOrigin, text_origin
 from visiongraft.text.prompts import PLACE
@@ -114,7 +115,7 @@ def learn_prompts(
     }
     known = model.training_images
     joined = images.digests if known is None else known.joined(images.digests)
-    facts = {**model.facts, FACT: noted}
+    facts = {**{n: v for n, v in model.facts.items() if n != RULES}, FACT: noted}
     return type(model)(network, facts, images.validation, training_images=joined)
 
 

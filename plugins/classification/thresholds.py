@@ -20,7 +20,11 @@ from visiongraft.data.groups import SMALL, group_names
 from visiongraft.errors import OptionError, PluginError, near_matches
 from visiongraft.options import check_choice
 from visiongraft.plugins.classification.data import ids_of
+from visiongraft.plugins.classification.rules import PLAIN, PLAIN_RULE, Floats, Rule
+from visiongraft.saving.files import through_json
+from visiongraft.saving.saved_model import add_facts, model_folder
 from visiongraft.seeds import mix_seed
+from visiongraft.task_contract.group_rules import RULES
 from visiongraft.training.evaluation import decode_samples
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 from visiongraft.training.measuring.margins import Estimate
@@ -35,48 +39,10 @@ CONSTRAINTS: Mapping[str, tuple[str, ...]] = {  # and the rates that are to be a
     "false_positive_rate_parity": ("false_positive_rate",),
     "demographic_parity": ("selection_rate",),
 }
-PLAIN = 0.5
 DRAWS = 300
 ENDS = (0.025, 0.975)  # of an interval of 95 %
 
-Floats = NDArray[np.float64]
 Rates = dict[str, float]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How a group is decided: with some probability by one threshold, otherwise by another, or at random.
-
-    Attributes:
-        probabilities: Of using each threshold.
-        thresholds: The class is predicted for a higher score or, where ``above`` is false, for a lower one.
-        above: Of each threshold whether higher scores are predicted.
-        ignored: Probability of not looking at the score.
-        constant: Probability of predicting the class then.
-    """
-
-    probabilities: tuple[float, ...]
-    thresholds: tuple[float, ...]
-    above: tuple[bool, ...]
-    ignored: float = 0.0
-    constant: float = 0.0
-
-    def chances(self, scores: Floats) -> Floats:
-        """Return the probability of predicting the class for each score in 0..1.
-
-        Examples:
-            >>> Rule((1.0,), (0.5,), (True,)).chances(np.array([0.4, 0.6])).tolist()
-            [0.0, 1.0]
-        """
-        found = np.zeros(len(scores))
-        for p, threshold, above in zip(
-            self.probabilities, self.thresholds, self.above, strict=True
-        ):
-            found += p * ((scores > threshold) if above else (scores < threshold))
-        return self.ignored * self.constant + (1 - self.ignored) * found
-
-
-PLAIN_RULE = Rule((1.0,), (PLAIN,), (True,))
 
 
 @dataclass(frozen=True)
@@ -129,6 +95,12 @@ class GroupThresholds:
         """Return all fields as JSON values."""
         return asdict(self)
 
+    def facts(self) -> dict[str, Any]:
+        """Return what a model keeps: the rules, and what they were chosen for and gained."""
+        named = ("positive", "by", "constraint", "images", "small", "gaps", "accuracies")
+        found = self.to_json()
+        return {"rules": found["rules"], **{name: found[name] for name in named}}
+
     def table(self) -> tuple[list[str], list[list[str]]]:
         """Return heads and rows of a table of rates before and after, by group."""
         rates = [*CONSTRAINTS[self.constraint], "accuracy"]
@@ -165,6 +137,7 @@ def group_thresholds(
     positive: str | None = None,
     seed: int = 0,
     batch_size: int = 32,
+    save: bool = False,
 ) -> GroupThresholds:
     """Choose thresholds by group, so that rates are alike, and measure what this gains and costs.
 
@@ -182,6 +155,8 @@ def group_thresholds(
         positive: The class that is predicted or not; ``None`` for the second one of two.
         seed: Of the halves, the random decisions and the intervals.
         batch_size: Images per forward pass.
+        save: Whether the model and files that are exported from it keep the thresholds, so that
+            ``predict(images, groups=...)`` decides by them. A model of a run is saved with them.
 
     Raises:
         OptionError: A name is unknown, or fewer than two groups have enough images.
@@ -208,7 +183,7 @@ def group_thresholds(
     rules, small = fit.rules(np.ones(len(samples), dtype=bool)), fit.small
     compared = [name for name in sorted(set(values)) if name not in small]
     measured = _Measured(values, truth, plain, chances, compared, constraint, seed)
-    return GroupThresholds(
+    thresholds = GroupThresholds(
         chosen,
         groups if isinstance(groups, str) else getattr(groups, "__name__", str(groups)),
         constraint,
@@ -220,6 +195,16 @@ def group_thresholds(
         measured.gaps(),
         measured.accuracies(),
     )
+    if save:
+        _keep(model, thresholds)
+    return thresholds
+
+
+def _keep(model: TransferModel, thresholds: GroupThresholds) -> None:
+    facts = {RULES: through_json(thresholds.facts())}
+    model.facts.update(facts)
+    if model.run_folder is not None:
+        add_facts(model_folder(model.run_folder), model.network, facts)
 
 
 def _optimizer() -> Any:

@@ -20,6 +20,7 @@ from visiongraft.errors import OptionError
 from visiongraft.network import Network
 from visiongraft.options import is_number
 from visiongraft.plugins.classification.head import ClassificationHead
+from visiongraft.task_contract.group_rules import RULES
 from visiongraft.text.labeled import embed_labeled
 
 if TYPE_CHECKING:
@@ -84,7 +85,10 @@ def tip_adapter(
         found = _choose(keys, labels, logits, alpha, beta)
         head.cache.alpha.fill_(found["alpha"])
         head.cache.beta.fill_(found["beta"])
-    facts = {**model.facts, FACT: {**found, "images": len(keys)}}
+    facts = {
+        **{n: v for n, v in model.facts.items() if n != RULES},
+        FACT: {**found, "images": len(keys)},
+    }
     known = model.training_images
     joined = images.digests if known is None else known.joined(images.digests)
     return type(model)(made.eval(), facts, images.validation, training_images=joined)

@@ -11,6 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visiongraft.errors import ArtifactError
+from visiongraft.html import html_figure
+from visiongraft.pages.parts import data_uri
+
+SIDE = 320  # of the image in a notebook, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +49,9 @@ class MadeImage:
         gray = self.image.shape[2] == 1
         Image.fromarray(self.image[:, :, 0] if gray else self.image).save(written, "PNG")
         return {"png": written.getvalue()}
+
+    def _repr_html_(self) -> str:
+        return html_figure(data_uri(self.image, SIDE), f"{self.width} x {self.height} pixels")
 
 
 def as_images(values: NDArray[Any]) -> NDArray[np.uint8]:

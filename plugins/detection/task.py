@@ -33,6 +33,7 @@ from visiongraft.plugins.detection.data import (
 )
 from visiongraft.plugins.detection.example import write_coco
 from visiongraft.plugins.detection.explained import explained_boxes
+from visiongraft.plugins.detection.labels import BoxJudge
 from visiongraft.plugins.detection.models.heads import HEADS
 from visiongraft.plugins.detection.models.losses import ImageMeanLoss
 from visiongraft.plugins.detection.models.maps import reject_crops
@@ -59,7 +60,7 @@ from visiongraft.task_contract.published import Published
 if TYPE_CHECKING:
     from visiongraft.data.batch import Batch
     from visiongraft.network import Network
-    from visiongraft.plugins.detection.metrics import DetectionMetrics
+from visiongraft.plugins.detection.metrics import DetectionMetrics
 
 # New necks and heads on top of features of photographs: in the short trainings that were measured, the whole
 # network has to follow, with batch norm.
@@ -242,6 +243,9 @@ class Detection(Task):
         from visiongraft.plugins.detection.metrics import DetectionMetrics
 
         return DetectionMetrics(bound_class_names(self.class_names))
+
+    def label_judge(self) -> BoxJudge:
+        return BoxJudge(self, bound_class_names(self.class_names))
 
     def predictions(self, decoded: Arrays) -> list[Detected]:
         return predictions(decoded, self.metadata())

@@ -62,6 +62,11 @@ class Method:
         """How strongly sites are pulled towards the global values."""
         return self.options.get("mu", 0.0)
 
+    @property
+    def needs_each(self) -> bool:
+        """Whether it needs the values of each site, and not only their mean."""
+        return self.name in ("median", "trimmed_mean")
+
     def combine(
         self, before: Values, updates: Sequence[Update], moments: Moments, buffers: Sequence[str]
     ) -> dict[str, NDArray[np.float32]]:

@@ -12,6 +12,7 @@ from visiongraft.data.parsing import read_json, read_yaml
 from visiongraft.errors import OptionError, VisiongraftError, one_line
 from visiongraft.options import check_fraction, check_integer, is_number, refuse_unknown
 from visiongraft.plugins.federated.aggregation import Method, find_method
+from visiongraft.privacy import Privacy
 
 # Settings of `fit` that sites do not take: they concern one run on one dataset.
 NOT_OF_SITES = (
@@ -25,12 +26,11 @@ NOT_OF_SITES = (
     "patience",
     "checkpoint_every",
     "keep_epochs",
-    "privacy",
     "groups",
     "group_training",
 )
 
-OR_NONE = ("weights", "clip_norm")  # for which the text "none" stands for none
+OR_NONE = ("weights", "clip_norm", "privacy")  # for which the text "none" stands for none
 
 
 class FederatedError(VisiongraftError):
@@ -45,15 +45,18 @@ class FederatedConfig:
 
     Attributes:
         fit: Arguments of ``fit`` for the sites, such as task, backbone and schedule. ``epochs`` are those of
-            one round; the schedule has one phase.
+            one round; the schedule has one phase. ``privacy`` is the budget of each site for all rounds.
         rounds: Number of rounds, at least 1.
         method: How the server combines what sites send, with or without options: ``fedavg``,
             ``fedprox(mu=0.01)``, ``fedadam(learning_rate=0.01)``, ``median`` or ``trimmed_mean(fraction=0.2)``.
         sites: Paths of the datasets of the sites by name, for a simulation.
+        licenses: Licenses of the images of sites by name, for a simulation, of sites that state another than
+            ``data_license`` in ``fit``, or than the card of their dataset.
         fraction: Fraction of the sites that train in each round, in (0, 1].
         least_sites: Sites whose updates a round needs, at least 1.
         personal: What stays at each site though it trains: ``norms`` (FedBN), ``head``, or names of
             stages and patterns over names of parameters.
+        secure_aggregation: Whether the server of a deployment sees no single update, but their mean.
         timeout: Seconds that a round waits for sites of a deployment.
         seed: Seed of the choice of sites, and of their training.
 
@@ -65,9 +68,11 @@ class FederatedConfig:
     rounds: int
     method: str = "fedavg"
     sites: dict[str, str] = field(default_factory=dict)
+    licenses: dict[str, str] = field(default_factory=dict)
     fraction: float = 1.0
     least_sites: int = 1
     personal: tuple[str, ...] = ()
+    secure_aggregation: bool = False
     timeout: float = 3600.0
     seed: int = 0
 
@@ -81,11 +86,21 @@ class FederatedConfig:
             raise OptionError("fraction=0 lets no site train")
         if not is_number(self.timeout) or self.timeout <= 0:
             raise OptionError(f"timeout={self.timeout!r} is not a positive number of seconds")
+        if not isinstance(self.secure_aggregation, bool):
+            raise OptionError(
+                f"secure_aggregation={self.secure_aggregation!r} is neither true nor false"
+            )
         if not isinstance(self.fit, Mapping) or not isinstance(self.sites, Mapping):
             raise OptionError("fit and sites are not settings by name")
+        if "privacy" in self.fit:
+            fit = {**self.fit, "privacy": _privacy(self.fit)}
+            object.__setattr__(self, "fit", fit)
+        _check_licenses(self.licenses, self.sites)
         known = [name for name in fit_defaults() if name not in NOT_OF_SITES]
         refuse_unknown("federated: fit", map(str, self.fit), [*known, "learning_rate"])
-        find_method(self.method)
+        method = find_method(self.method)
+        if self.secure_aggregation:
+            _check_secure(method, self.least_sites)
 
     @property
     def aggregation(self) -> Method:
@@ -117,6 +132,40 @@ class FederatedConfig:
         if isinstance(fit, Mapping):  # TOML has no null
             fit = {n: None if n in OR_NONE and v == "none" else v for n, v in fit.items()}
         return cls(**{**values, "fit": fit, "personal": several})
+
+
+def _privacy(fit: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Check what asks for privacy, and return it as JSON values."""
+    privacy = Privacy.read(fit["privacy"])
+    if privacy is not None and fit.get("batch_size") == "auto":
+        raise OptionError(
+            "privacy: the noise depends on the batch size; pass a number as batch_size"
+        )
+    return None if privacy is None else privacy.to_json()
+
+
+def _check_licenses(licenses: Any, sites: Mapping[str, str]) -> None:
+    if not isinstance(licenses, Mapping):
+        raise OptionError("licenses are not texts by name of the site")
+    refuse_unknown("licenses", map(str, licenses), sites)
+    for site, text in licenses.items():
+        if not isinstance(text, str) or not text.strip() or not text.isprintable():
+            raise OptionError(
+                f"licenses: {site}={text!r} is not the name of a license, such as 'CC-BY-4.0'"
+            )
+
+
+def _check_secure(method: Method, least_sites: int) -> None:
+    if method.needs_each:
+        raise OptionError(
+            f"secure_aggregation: method {method.name!r} needs the values of each site, and the server sees their mean "
+            "only; choose fedavg, fedprox or fedadam"
+        )
+    if least_sites < 2:
+        raise OptionError(
+            f"secure_aggregation: least_sites={least_sites}, and the mean over one site is what it sends; set at least 2, "
+            "better 3"
+        )
 
 
 def _parsed(path: Path) -> Any:

@@ -20,6 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 from visiongraft.errors import OptionError, VisiongraftError, one_line
 from visiongraft.plugins.federated.config import FederatedConfig, FederatedError
 from visiongraft.plugins.federated.exchange import Declared
+from visiongraft.plugins.federated.flower_secure import MASKS, secure_round, train_masked
 from visiongraft.plugins.federated.server import Hello, Reply, run_rounds
 from visiongraft.plugins.federated.site import Site
 
@@ -40,7 +41,7 @@ def make_server_app(config: FederatedConfig) -> ServerApp:
     def main(grid: Grid, context: Context) -> None:
         out = Path(str(context.run_config.get("out", "federated")))
         out.mkdir(parents=True, exist_ok=True)
-        sites = FlowerSites(config, grid)
+        sites = FlowerSites(config, grid, context)
         try:
             sites.wait()
             run_rounds(config, out, sites, bool(context.run_config.get("resume", False)))
@@ -53,7 +54,10 @@ def make_server_app(config: FederatedConfig) -> ServerApp:
 
 
 def make_client_app(config: FederatedConfig) -> ClientApp:
-    """Make the app of the sites; the settings of each node are ``site``, ``data`` and ``folder``.
+    """Make the app of the sites.
+
+    The settings of each node are ``site``, ``data`` and ``folder``, and ``license`` if its images have another than those
+    of all sites.
 
     Args:
         config: The settings.
@@ -71,7 +75,9 @@ def make_client_app(config: FederatedConfig) -> ClientApp:
             )
         name = str(node["site"])
         if name not in made:
-            made[name] = Site(name, str(node["data"]), config, Path(str(node["folder"])))
+            license = str(node["license"]) if "license" in node else None
+            folder = Path(str(node["folder"]))
+            made[name] = Site(name, str(node["data"]), config, folder, license)
         return made[name]
 
     def hello(message: Message, context: Context) -> Message:
@@ -80,6 +86,7 @@ def make_client_app(config: FederatedConfig) -> ClientApp:
             about = {
                 "declared": site.declared.to_json(),
                 "images": len(site.run.training),
+                "license": site.license,
                 "site": site.name,
             }
             return _records(about, site.values())
@@ -97,13 +104,20 @@ def make_client_app(config: FederatedConfig) -> ClientApp:
 
     def finish(message: Message, context: Context) -> Message:
         def act() -> RecordDict:
-            _, payload = _read(message.content)
-            return _records({"metrics": site_of(context).finish(payload)}, {})
+            about, payload = _read(message.content)
+            metrics = site_of(context).finish(payload, about["licenses"])
+            return _records({"metrics": metrics}, {})
 
         return _answer(message, context, act)
 
+    def masked(message: Message, context: Context) -> Message:
+        return train_masked(message, lambda: site_of(context))
+
     app.query()(hello)
-    app.train()(train)
+    if config.secure_aggregation:
+        app.train(mods=MASKS)(masked)
+    else:
+        app.train()(train)
     app.evaluate()(finish)
     return app
 
@@ -115,12 +129,16 @@ class FlowerSites:
     Attributes:
         config: The settings.
         grid: Flower's connection to the nodes.
+        context: That of the server's app.
         nodes: Node of each site, known after ``hello``.
+        hellos: What each site said.
     """
 
     config: FederatedConfig
     grid: Grid
+    context: Context
     nodes: dict[str, int] = field(default_factory=dict)
+    hellos: dict[str, Hello] = field(default_factory=dict)
 
     def wait(self) -> None:
         """Wait until as many nodes as the training needs are there.
@@ -145,7 +163,8 @@ class FlowerSites:
         for label, (about, payload) in sorted(answers.items()):
             try:
                 name = str(about["site"])
-                hello = Hello(Declared.of(about["declared"]), int(about["images"]), payload)
+                declared, images = Declared.of(about["declared"]), int(about["images"])
+                hello = Hello(declared, images, payload, str(about["license"]))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 failed[label] = f"its answer cannot be read ({one_line(error)})"
                 continue
@@ -153,28 +172,45 @@ class FlowerSites:
                 failed[label] = f"another node is called {name!r}, too"
             else:
                 hellos[name], self.nodes[name] = hello, nodes[label]
+        self.hellos = hellos
         return hellos, failed
 
     def train(
         self, sites: Sequence[str], payload: Payload, number: int
     ) -> tuple[dict[str, Reply], dict[str, str]]:
         """Let sites train, and wait for them no longer than the timeout."""
+        if self.config.secure_aggregation:
+            images = {site: self.hellos[site].images for site in sites}
+            declared = self.hellos[sites[0]].declared
+            nodes, timeout = self._of(sites), self.config.timeout
+            return secure_round(
+                self.grid, self.context, nodes, images, declared, payload, number, timeout
+            )
         answers, failed = self._ask(self._of(sites), "train", {"round": number}, payload)
         replies = {}
         for site, (about, tensors) in answers.items():
             try:
-                metrics = {str(k): float(v) for k, v in about["metrics"].items()}
-                replies[site] = Reply(tensors, about["images"], metrics, about["frozen"])
+                replies[site] = Reply(tensors, about["images"], _metrics(about), about["frozen"])
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 failed[site] = f"its answer cannot be read ({one_line(error)})"
         return replies, failed
 
     def finish(
-        self, sites: Sequence[str], payload: Payload
+        self, sites: Sequence[str], payload: Payload, licenses: Mapping[str, str]
     ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
         """Let sites measure and save the final model."""
-        answers, failed = self._ask(self._of(sites), "evaluate", {}, payload)
-        return {site: about["metrics"] for site, (about, _) in answers.items()}, failed
+        about = {"licenses": dict(licenses)}
+        answers, failed = self._ask(self._of(sites), "evaluate", about, payload)
+        metrics = {}
+        for site, (about, _) in answers.items():
+            try:
+                found = _metrics(about)
+                if not found["images"] >= 1:
+                    raise ValueError(f"it claims to have {found['images']:g} validation images")
+                metrics[site] = found
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                failed[site] = f"its answer cannot be read ({one_line(error)})"
+        return metrics, failed
 
     def _of(self, sites: Iterable[str]) -> dict[str, int]:
         return {site: self.nodes[site] for site in sites}
@@ -209,6 +245,10 @@ class FlowerSites:
             if label not in done and label not in failed:
                 failed[label] = f"no reply within {self.config.timeout:g} s"
         return done, failed
+
+
+def _metrics(about: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): float(value) for name, value in about["metrics"].items()}
 
 
 def _answer(message: Message, context: Context, act: Callable[[], RecordDict]) -> Message:

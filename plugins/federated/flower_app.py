@@ -69,7 +69,7 @@ def write_app(config: FederatedConfig, out: str | Path) -> Path:
     folder = Path(out)
     if folder.exists() and any(folder.iterdir()):
         raise OptionError(f"{folder} is not empty; choose another folder")
-    settings = json.dumps({**asdict(config), "sites": {}}, sort_keys=True)
+    settings = json.dumps({**asdict(config), "sites": {}, "licenses": {}}, sort_keys=True)
     (folder / PACKAGE).mkdir(parents=True, exist_ok=True)
     write_bytes(folder / "pyproject.toml", PYPROJECT.encode())
     write_bytes(folder / PACKAGE / "__init__.py", b"")

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from visiongraft.backbone import DATA_LICENSE, UNKNOWN, license_warning
 from visiongraft.errors import ArtifactError, VisiongraftError, name_some
 from visiongraft.plugins.federated.aggregation import Moments, Update
 from visiongraft.plugins.federated.config import FederatedConfig, FederatedError
@@ -36,11 +37,13 @@ class Hello:
         declared: The tensors that travel.
         images: Number of its training images.
         values: Their values before any training.
+        license: License of its images; ``"unknown"`` if none is stated.
     """
 
     declared: Declared
     images: int
     values: Mapping[str, bytes]
+    license: str = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -52,12 +55,19 @@ class Reply:
         images: Number of its training images.
         metrics: Of its own validation images after its training.
         frozen: Digest of what its receipts show to be unchanged.
+        sent: Bytes of the tensors as they travelled, if not those of ``payload``.
     """
 
     payload: Mapping[str, bytes]
     images: int
     metrics: Mapping[str, float]
     frozen: str
+    sent: int | None = None
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes of the tensors as they travelled."""
+        return size(self.payload) if self.sent is None else self.sent
 
 
 class Transport(Protocol):
@@ -72,7 +82,7 @@ class Transport(Protocol):
         """Let sites train."""
 
     def finish(
-        self, sites: Sequence[str], payload: Mapping[str, bytes]
+        self, sites: Sequence[str], payload: Mapping[str, bytes], licenses: Mapping[str, str]
     ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
         """Let sites measure and save the final model."""
 
@@ -99,7 +109,7 @@ class Server:
 
     def choose(self, sites: Sequence[str]) -> list[str]:
         """Choose the sites of the next round, at random."""
-        count = max(1, round(self.config.fraction * len(sites)))
+        count = max(self.config.least_sites, round(self.config.fraction * len(sites)))
         seed = mix_seed(self.config.seed, "sites", len(self.rounds))
         order = np.random.default_rng(seed).permutation(sorted(sites))
         return sorted(map(str, order[:count]))
@@ -127,6 +137,11 @@ class Server:
                 updates.append(self._checked(site, replies[site]))
             except VisiongraftError as error:
                 failed[site] = f"refused: {error}"
+                if self.config.secure_aggregation:
+                    raise FederatedError(
+                        f"round {len(self.rounds) + 1}: site {site!r}: {error}; its update cannot be taken out of the sum; the "
+                        "state is kept, so that it can be resumed without this site"
+                    ) from error
         for site in chosen:
             if site not in replies and site not in failed:
                 failed[site] = "no reply"
@@ -147,7 +162,7 @@ class Server:
             "sites": {u.site: u.images for u in updates},
             "failed": failed,
             "bytes_to_sites": sent * len(chosen),
-            "bytes_from_sites": sum(size(replies[u.site].payload) for u in updates),
+            "bytes_from_sites": sum(replies[u.site].bytes_sent for u in updates),
             "metrics": {u.site: dict(replies[u.site].metrics) for u in updates},
         }
         self.rounds.append(record)
@@ -162,6 +177,11 @@ class Server:
         if not isinstance(reply.images, int) or reply.images < 1:
             raise FederatedError(f"it claims to have {reply.images!r} images")
         return Update(site, reply.images, values)
+
+    def licenses(self, stated: Mapping[str, str]) -> dict[str, str]:
+        """Return the licenses of the images of all sites whose updates are in the global values."""
+        sites = sorted({site for record in self.rounds for site in record["sites"]})
+        return {site: stated.get(site, UNKNOWN) for site in sites}
 
     def write(self) -> None:
         """Write the state atomically, and the record of the rounds."""
@@ -188,7 +208,9 @@ class Server:
         if about.get("format") != FORMAT:
             raise ArtifactError(f"{folder / STATE} is not the state of a server")
         now, before = (json.loads(json.dumps(c)) for c in (asdict(config), about["config"]))
-        other = [n for n in now if n not in ("rounds", "timeout") and now[n] != before[n]]
+        other = [
+            n for n in now if n not in ("rounds", "timeout") and now[n] != before.get(n, now[n])
+        ]
         if other:
             raise ArtifactError(
                 f"{folder} has other settings: {name_some(other)}; restore them, or choose another folder"
@@ -221,7 +243,11 @@ def begin(config: FederatedConfig, folder: Path, hellos: Mapping[str, Hello]) ->
                 f"sites {first!r} and {site!r} do not train the same model: {difference}; give all of "
                 "them the same settings, class_names and weights"
             )
-    return Server(config, folder, declared, decode(hellos[first].values, declared))
+    try:
+        values = decode(hellos[first].values, declared)
+    except VisiongraftError as error:
+        raise FederatedError(f"site {first!r} sent no values to begin with: {error}") from error
+    return Server(config, folder, declared, values)
 
 
 def run_rounds(
@@ -236,7 +262,8 @@ def run_rounds(
         resume: Go on from the state in the folder.
 
     Returns:
-        JSON values: ``rounds``, the final ``metrics`` by site, ``tensors`` and ``bytes``.
+        JSON values: ``rounds``, the final ``metrics`` by site, ``tensors``, ``bytes``, and the ``licenses`` of the images
+        of all sites that sent an update.
 
     Raises:
         FederatedError: Too few sites took part.
@@ -251,6 +278,9 @@ def run_rounds(
         raise FederatedError(
             f"{len(hellos)} sites can train, and least_sites is {config.least_sites} ({reasons or 'no site answers'})"
         )
+    for site, hello in sorted(hellos.items()):
+        for line in license_warning("", {"license": "", DATA_LICENSE: hello.license}):
+            log.warning("site %r: %s", site, line)
     server = begin(config, folder, hellos)
     if resume:
         declared, server = server.declared, Server.resumed(config, folder)
@@ -271,7 +301,8 @@ def run_rounds(
             len(chosen),
             time.monotonic() - started,
         )
-    metrics, failures = transport.finish(sorted(hellos), encode(server.values))
+    licenses = server.licenses({site: hello.license for site, hello in hellos.items()})
+    metrics, failures = transport.finish(sorted(hellos), encode(server.values), licenses)
     for site, reason in sorted(failures.items()):
         log.warning("site %r has no final model: %s", site, reason)
     totals = [r["bytes_to_sites"] + r["bytes_from_sites"] for r in server.rounds]
@@ -282,6 +313,7 @@ def run_rounds(
         "tensors": len(server.declared.shapes),
         "numbers": server.declared.numbers,
         "bytes": sum(totals),
+        "licenses": licenses,
         "failed": {**absent, **failures},
     }
     write_json(folder / "result.json", summary)

@@ -11,6 +11,7 @@ from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.plugins.federated.config import FederatedConfig
 from visiongraft.plugins.federated.server import Hello, Reply, run_rounds
 from visiongraft.plugins.federated.site import Site
+from visiongraft.training.execution.launchers import read_launch
 
 Answered = TypeVar("Answered")
 
@@ -28,13 +29,21 @@ def simulate(config: FederatedConfig, out: str | Path, resume: bool = False) -> 
 
     Returns:
         What ``result.json`` contains: ``rounds``, final ``metrics`` by site, their weighted ``mean``,
-        ``tensors`` that travelled and ``bytes`` that were sent.
+        ``tensors`` that travelled, ``bytes`` that were sent, and ``licenses`` of the images of all sites.
 
     Raises:
         VisiongraftError: A setting is invalid, or too few sites took part.
     """
     if not config.sites:
         raise OptionError("a simulation needs sites: datasets by name")
+    if (processes := read_launch().processes) > 1:
+        raise OptionError(
+            f"a simulation trains its sites one after the other in one process, and there are {processes}; start one"
+        )
+    if config.secure_aggregation:
+        raise OptionError(
+            "secure_aggregation hides updates from a server, and a simulation has none; omit it, or write a Flower app"
+        )
     local = LocalSites(config, Path(out))
     try:
         return run_rounds(config, Path(out), local, resume)
@@ -55,9 +64,10 @@ class LocalSites:
 
         def prepare(name: str) -> Hello:
             data = self.config.sites[name]
-            site = Site(name, data, self.config, self.folder / "sites" / name)
+            folder, license = self.folder / "sites" / name, self.config.licenses.get(name)
+            site = Site(name, data, self.config, folder, license)
             self.sites[name] = site
-            return Hello(site.declared, len(site.run.training), site.values())
+            return Hello(site.declared, len(site.run.training), site.values(), site.license)
 
         return _each(sorted(self.config.sites), prepare)
 
@@ -73,10 +83,10 @@ class LocalSites:
         return _each(sites, train)
 
     def finish(
-        self, sites: Sequence[str], payload: Mapping[str, bytes]
+        self, sites: Sequence[str], payload: Mapping[str, bytes], licenses: Mapping[str, str]
     ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
         """Let all sites save their model."""
-        return _each(sites, lambda name: self.sites[name].finish(payload))
+        return _each(sites, lambda name: self.sites[name].finish(payload, licenses))
 
     def close(self) -> None:
         """Remove temporary files."""

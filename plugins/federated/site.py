@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from visiongraft.backbone import DATA_LICENSE, UNKNOWN
 from visiongraft.config import fit_defaults
 from visiongraft.errors import OptionError
 from visiongraft.hookspecs import hookimpl
@@ -26,6 +27,7 @@ from visiongraft.model import TransferModel
 from visiongraft.network import Network
 from visiongraft.plugins.federated.config import FederatedConfig
 from visiongraft.plugins.federated.exchange import Declared, decode, encode
+from visiongraft.plugins.federated.spending import Spending
 from visiongraft.preparation.arguments import new_settings
 from visiongraft.preparation.building import prepare_run
 from visiongraft.preparation.datasets import Given
@@ -40,6 +42,7 @@ from visiongraft.training.engine import Engine
 from visiongraft.training.evaluation import scalars
 from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.freezing import digest, frozen_tensors
+from visiongraft.training.private.refusals import freeze_norms, refuse_settings
 from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import apply_phase, selected_parameters
@@ -76,19 +79,29 @@ class Site:
         data: Its dataset.
         config: The settings of all sites.
         folder: Where what stays at the site is kept, and its final model is written.
+        license: License of its images; ``None`` for that of all sites, or the one that the card of the dataset states.
 
     Attributes:
         declared: The tensors that travel.
+        license: License of its images; ``"unknown"`` if none is stated.
 
     Raises:
         VisiongraftError: The dataset or a setting is invalid.
     """
 
-    def __init__(self, name: str, data: Any, config: FederatedConfig, folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        data: Any,
+        config: FederatedConfig,
+        folder: Path,
+        license: str | None = None,
+    ) -> None:
         self.name, self.config, self.folder = name, config, folder
         self._scratch = TemporaryDirectory(prefix="visiongraft-site-")
         scratch = Path(self._scratch.name)
         asked = {**fit_defaults(), "learning_rate": None, **config.fit, "data": data}
+        asked["data_license"] = license or asked["data_license"]
         origin = find_start(asked)
         settings, task, schedule = new_settings({**asked, "select": "last"}, origin)
         self.accelerator = make_accelerator(settings)
@@ -97,7 +110,13 @@ class Site:
         )
         set_batch_size(self.run, asked["batch_size"], self.accelerator)
         self.network = self.run.network
+        self.license = str(self.network.backbone.info.provenance.get(DATA_LICENSE, UNKNOWN))
         apply_phase(self.network, _only_phase(self.run))
+        self.spending: Spending | None = None
+        if settings.privacy is not None:
+            refuse_settings(self.run, self.accelerator.num_processes)
+            freeze_norms(self.network)
+            self.spending = Spending.of(self.run, config.rounds, name, folder)
         trained = _changing(self.network)
         personal = _personal(self.network, config.personal) & trained.keys()
         self.personal = sorted(personal)
@@ -136,19 +155,23 @@ class Site:
         self._load(payload, number)
         run = self.run
         seed = mix_seed(self.config.seed, "site", self.name, number) % 2**31
-        run.config, run.state = replace(run.config, seed=seed), RunState()
+        state = RunState() if self.spending is None else self.spending.state(payload, number)
+        run.config, run.state = replace(run.config, seed=seed), state
         engine = _SiteEngine(run, self.accelerator, self.config.aggregation.mu)
         engine.train()
         self._keep_personal(number)
         (receipt,) = run.state.receipts
         metrics = scalars(run.history[-1]["validation"])
+        if self.spending is not None:
+            metrics["epsilon"] = self.spending.facts()["epsilon"]
         return Trained(self.values(), len(run.training), metrics, _digest(receipt["frozen"]))
 
-    def finish(self, payload: Mapping[str, bytes]) -> dict[str, float]:
+    def finish(self, payload: Mapping[str, bytes], licenses: Mapping[str, str]) -> dict[str, float]:
         """Measure the final values on the site's own validation images, and save its model.
 
         Args:
             payload: The final global tensors; what is personal stays that of the site.
+            licenses: Licenses of the images of all sites that took part, which the model states.
 
         Returns:
             Metrics, and the number of images as ``"images"``.
@@ -160,7 +183,8 @@ class Site:
         results = engine.measuring.all(ImageBatches(engine.images, augment=False)).validation
         metrics = scalars(results)
         facts = {
-            "data": {**self.found.splits.facts, **self.found.checked.report.counts()},
+            "data": self._data_facts(),
+            **({} if self.spending is None else {"privacy": self.spending.facts()}),
             "federated": {
                 **{k: v for k, v in asdict(self.config).items() if k not in ("fit", "sites")},
                 "site": self.name,
@@ -170,9 +194,27 @@ class Site:
             "training": {"schedule": self.run.config.schedule, "epochs": self.run.config.epochs},
             "metrics": results,
         }
+        self._state_licenses(licenses)
         model = TransferModel(self.network, facts, self.run.validation, None)
         model.save(self.folder / "model")
         return {**metrics, "images": float(len(self.run.validation))}
+
+    def _data_facts(self) -> dict[str, Any]:
+        """Return what is known about the data; with privacy nothing but how many images there are."""
+        if self.spending is not None:
+            return {
+                "training images": len(self.run.training),
+                "validation images": len(self.run.validation),
+            }
+        return {**self.found.splits.facts, **self.found.checked.report.counts()}
+
+    def _state_licenses(self, licenses: Mapping[str, str]) -> None:
+        """Put the licenses of all sites in place of that of this one."""
+        info = self.network.backbone.info
+        origin = {key: value for key, value in info.provenance.items() if key != DATA_LICENSE}
+        if set(licenses.values()) - {UNKNOWN}:
+            origin |= {f"site {name}: {DATA_LICENSE}": text for name, text in licenses.items()}
+        self.network.backbone.info = replace(info, provenance=origin)
 
     def close(self) -> None:
         """Remove temporary files."""
@@ -207,7 +249,7 @@ class _SiteEngine(Engine):
     def __init__(self, run: Run, accelerator: Any, mu: float = 0.0) -> None:
         super().__init__(run, listen([_Proximal(self, mu)]), accelerator)
 
-    def _start_head(self, batches: Any) -> None:
+    def start_head(self, batches: Any) -> None:
         """Leave the head as the server sent it."""
 
 

@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visiongraft.errors import ArtifactError
+from visiongraft.html import html_figure, html_table
+from visiongraft.pages.parts import data_uri
+
+SHOWN = 8  # classes in a notebook
+SIDE = 320  # of the mask in a notebook, in pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +79,28 @@ class Segmented:
             f"mask-{i}-{re.sub(r'[^A-Za-z0-9]+', '_', name)}.png": _png(layer * 255, 0)
             for i, (name, layer) in enumerate(zip(self.class_names, self.mask, strict=True))
         }
+
+    def painted(self) -> NDArray[np.uint8]:
+        """Return the mask in the colors of its classes, uint8 (height, width, 3); of several labels the last."""
+        colors = class_colors(len(self.class_names))
+        if self.mask.ndim == 2:
+            return np.asarray(colors[self.mask])
+        found = np.zeros((self.height, self.width, 3), np.uint8)
+        for layer, color in zip(self.mask, colors, strict=True):
+            found[layer == 1] = color
+        return found
+
+    def _repr_html_(self) -> str:
+        colors = class_colors(len(self.class_names))
+        rows = [
+            (name, fraction, f"#{bytes(color).hex()}")
+            for (name, fraction), color in zip(self.fractions.items(), colors, strict=True)
+            if fraction
+        ]
+        rows.sort(key=lambda row: -row[1])
+        words = f"{self.width} x {self.height} pixels, mostly {self.largest or 'without a class'}"
+        image = html_figure(data_uri(self.painted(), SIDE), words, kept_pixels=True)
+        return image + html_table(["class", "fraction", "color"], rows[:SHOWN])
 
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Segmented]:

@@ -38,6 +38,7 @@ from visiongraft.plugins.segmentation.formats.masks import (
     MAX_UINT8_CLASSES,
     ignored_id,
 )
+from visiongraft.plugins.segmentation.labels import MaskJudge
 from visiongraft.plugins.segmentation.metrics import SegmentationMetrics
 from visiongraft.plugins.segmentation.models.geometry import masks_at_input
 from visiongraft.plugins.segmentation.options import parse_loss
@@ -317,6 +318,12 @@ class Segmentation(Task):
     def build_metrics(self) -> SegmentationMetrics:
         multi_label = self._bound_kind() == "multi_label"
         return SegmentationMetrics(bound_class_names(self.class_names), self._ignored, multi_label)
+
+    def label_judge(self) -> MaskJudge | None:
+        """Return a judge of masks, unless a pixel can have several classes."""
+        if self._bound_kind() == "multi_label":
+            return None
+        return MaskJudge(self, bound_class_names(self.class_names), self._ignored)
 
     def predictions(self, decoded: Arrays) -> list[Segmented]:
         return predictions(decoded, self.metadata())

@@ -9,6 +9,9 @@ from typing import Any
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError
+from visiongraft.html import html_table
+
+SHOWN = 6  # values in a notebook
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Embedded:
 
     dimension: int
     embedding: tuple[float, ...]
+
+    def _repr_html_(self) -> str:
+        columns = [f"e{i}" for i in range(min(SHOWN, self.dimension))]
+        caption = f"embedding of {self.dimension} values"
+        return html_table(columns, [self.embedding[:SHOWN]], caption)
 
 
 def predictions(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, Any]) -> list[Embedded]:

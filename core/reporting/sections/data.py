@@ -21,8 +21,8 @@ from visiongraft.pages.parts import (
 )
 from visiongraft.reporting.batch import augmented
 from visiongraft.reporting.contract import ReportSection
-from visiongraft.reporting.drawn_images import describe_target
 from visiongraft.saving.files import read_json
+from visiongraft.task_contract.targets import describe_target
 from visiongraft.training.resuming.run_folder import DATA_CHECK
 
 SHOWN = 8  # images of the batch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import warnings
 from dataclasses import replace
@@ -15,6 +16,7 @@ from visiongraft.training.run import Run
 
 SECRET_BITS = 62
 TOLERANCE = 0.01  # of epsilon, up to which less is spent than is allowed
+PRV_ERROR = 0.01  # of epsilon, which Opacus' PRV accountant adds to its bound
 
 
 def opacus(module: str) -> Any:
@@ -23,12 +25,16 @@ def opacus(module: str) -> Any:
     Raises:
         PluginError: Opacus is not installed.
     """
+    handlers, level = list(logging.root.handlers), logging.root.level
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own optional dependencies
             return import_module(f"opacus.{module}")
     except ImportError as error:
         raise PluginError("privacy needs Opacus: pip install 'visiongraft[privacy]'") from error
+    finally:
+        logging.root.handlers[:] = handlers  # it adds one, which would print all lines once more
+        logging.root.setLevel(level)
 
 
 def asked_privacy(run: Run) -> Privacy | None:
@@ -46,11 +52,12 @@ def steps_per_epoch(run: Run) -> int:
     return max(1, round(len(run.training) / lot_size(run)))
 
 
-def begin_privacy(run: Run) -> None:
+def begin_privacy(run: Run, trainings: int = 1) -> None:
     """Choose the noise of a new run for all the steps that it may make, and its secret seed.
 
     Args:
         run: The run before its first step, with its final settings.
+        trainings: How often all its epochs are trained, as in the rounds of federated training.
 
     Raises:
         OptionError: No noise is large enough.
@@ -58,7 +65,13 @@ def begin_privacy(run: Run) -> None:
     privacy = asked_privacy(run)
     if privacy is None:
         return
-    rate, steps = lot_size(run) / len(run.training), steps_per_epoch(run) * run.config.epochs
+    if privacy.accountant == "prv" and privacy.epsilon <= PRV_ERROR:
+        raise OptionError(
+            f"privacy: epsilon={privacy.epsilon:g} is within the error of the accountant 'prv', {PRV_ERROR}; take "
+            "accountant=rdp, or a larger epsilon"
+        )
+    rate = lot_size(run) / len(run.training)
+    steps = steps_per_epoch(run) * run.config.epochs * trainings
     try:
         noise = _noise(privacy.epsilon, privacy.delta, privacy.accountant, rate, steps)
     except (ValueError, RuntimeError, OverflowError, MemoryError) as error:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import ArtifactError, DataError, OptionError, near_matches
+from visiongraft.html import html_table
 from visiongraft.plugins.face_embedding.gallery.search import Index, Vectors
 from visiongraft.plugins.face_embedding.gallery.verification import (
     Embedder,
@@ -49,6 +50,10 @@ class Identification:
     def known(self) -> bool:
         """Whether the person was recognized."""
         return self.name != UNKNOWN
+
+    def _repr_html_(self) -> str:
+        caption = f"{self.name}: similarity {self.similarity:.3f}, threshold {self.threshold:.3f}"
+        return html_table(["person", "similarity"], self.candidates, caption)
 
 
 class Gallery:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from visiongraft.errors import DataError, OptionError
+from visiongraft.html import html_table
 from visiongraft.plugins.face_embedding.gallery.search import Vectors
 from visiongraft.plugins.whole_images.embedded import Embedded
 
@@ -39,6 +40,10 @@ class Verification:
     same: bool
     similarity: float
     threshold: float
+
+    def _repr_html_(self) -> str:
+        words = "the same identity" if self.same else "different identities"
+        return html_table(["similarity", "threshold"], [(self.similarity, self.threshold)], words)
 
 
 def embed(model: Embedder, images: Any) -> Vectors:

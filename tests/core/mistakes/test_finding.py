@@ -141,17 +141,48 @@ def test_settings_of_training_are_refused(data: Path) -> None:
         visiongraft.find_mistakes(data, epochs=3)
 
 
-def test_a_task_without_one_class_per_image_is_refused(tmp_path: Path) -> None:
-    table = tmp_path / "labels.csv"
-    rows = ["image,label"]
-    for i, labels in enumerate(["red;warm", "red", "blue", "blue;cold"] * 2):
-        Image.new("RGB", (40, 40), (i, 0, 0)).save(tmp_path / f"{i}.png")
-        rows.append(f"{i}.png,{labels}")
-    table.write_text("\n".join(rows), encoding="utf-8")
-    with pytest.raises(OptionError, match="one class per image"):
-        visiongraft.find_mistakes(
-            table, task_options={"multi_label": True}, validation=0.5, **SETTINGS
-        )
+def test_a_task_without_classes_boxes_or_masks_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    for i in range(6):
+        (folder / "train").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (80, 40), (40 * i, 0, 0)).save(folder / "train" / f"{i}.png")
+    with pytest.raises(OptionError, match="needs classes of images, boxes or masks"):
+        visiongraft.find_mistakes(folder, **{**SETTINGS, "task": "translation"})
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Mistakes:
+    """Images that are red or blue, and bright at the left or not; some lack a class, or have one too many."""
+    folder = tmp_path_factory.mktemp("several")
+    rng = np.random.default_rng(0)
+    rows = ["path,labels"]
+    for i in range(80):
+        red, left = i % 2 == 0, i % 3 == 0
+        pixels = rng.normal(COLORS["red" if red else "blue"], 30, (40, 40, 3))
+        pixels[:, :16] += 110 if left else 0
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(folder / f"{i}.png")
+        labels = {"red" if red else "blue", *(["left"] if left else [])}
+        if i < PLANTED:
+            labels = labels ^ ({"red", "blue"} if i % 2 else {"left"})
+        rows.append(f"{i}.png,{'|'.join(sorted(labels | {'image'}))}")
+    (folder / "table.csv").write_text("\n".join(rows), encoding="utf-8")
+    settings = {**SETTINGS, "task_options": {"multi_label": True}, "validation": 0.2}
+    return visiongraft.find_mistakes(folder / "table.csv", **settings)
+
+
+def test_wrong_sets_of_classes_are_among_the_first(several: Mistakes) -> None:
+    assert len(several.labels) == 80
+    first = several.labels[: round(0.15 * 80)]
+    planted = [each for each in first if int(Path(each.image).stem) < PLANTED]
+    assert len(planted) >= 0.7 * PLANTED
+    assert len([each for each in planted if each.likely_wrong]) >= 0.7 * PLANTED
+    assert all(each.label != each.suggested for each in planted)
+    assert {"red, left", "left, red", "red", "left"} & {each.suggested for each in planted}
+
+
+def test_a_class_that_all_images_have_is_left_out_and_named(several: Mistakes) -> None:
+    assert any("image" in line and "of nearly all" in line for line in several.left_out)
+    assert not any("image" in each.label for each in several.labels)
 
 
 def test_a_missing_library_is_named_before_the_data_are_read(

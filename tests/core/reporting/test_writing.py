@@ -17,6 +17,7 @@ from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.pages.parts import Text
+from visiongraft.plugins.classification.task import Classification
 from visiongraft.registry.manager import PluginManager, plugins, using
 from visiongraft.reporting.contract import ReportedRun, ReportSection, Results
 from visiongraft.reporting.sections.images import project
@@ -70,7 +71,29 @@ def test_a_report_looks_at_all_validation_images(complete: str) -> None:
     mistakes = complete.partition('<section id="mistakes">')[2].partition("</section>")[0]
     assert "1 of 13 validation images have faults" in mistakes
     assert "val/dark/wrong.png" in mistakes and "true: dark" in mistakes
-    assert mistakes.count("data:image/jpeg") == 1
+    assert mistakes.count("data:image/jpeg") == 1 + 1 + 3  # with its map and the nearest images
+
+
+def test_a_mistake_is_explained_by_a_map_and_by_the_nearest_training_images(complete: str) -> None:
+    mistakes = complete.partition('<section id="mistakes">')[2].partition("</section>")[0]
+    details = mistakes.partition('<div class="details">')[2]
+    assert "why light &lt;b&gt;" in details and details.count(" away<br>") == 3
+    assert details.count("light &lt;b&gt;, ") == 3  # what it is like, in spite of its label
+    assert "train/light &lt;b&gt;/" in details
+
+
+def test_a_prediction_that_cannot_be_explained_is_shown_with_the_reason(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Classification, "explained", lambda self, *given: refuse())
+    page = visiongraft.report(run, tmp_path / "page.html").read_text(encoding="utf-8")
+    mistakes = page.partition('<section id="mistakes">')[2].partition("</section>")[0]
+    assert "not explained: nothing to see here" in mistakes
+    assert mistakes.count("data:image/jpeg") == 1 + 3
+
+
+def refuse() -> None:
+    raise OptionError("nothing to see here")
 
 
 def test_the_headline_is_put_against_the_most_frequent_class(complete: str) -> None:

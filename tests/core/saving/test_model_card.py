@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_eval_result
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -143,6 +143,34 @@ def test_the_hub_reads_license_library_and_tags(
     toy_network.backbone.info = replace(toy_network.backbone.info, provenance=provenance)
     data = ModelCard(model_card(toy_network, {})).data.to_dict()
     assert data == {**expected, "library_name": "visiongraft", "tags": ["toy", "transfer-learning"]}
+
+
+def test_the_hub_reads_the_headline_as_a_result(toy_network: Network) -> None:
+    """As ``metadata_eval_result`` of the Hub's own library makes one."""
+    card = ModelCard(model_card(toy_network, {"metrics": {"share_right": 0.75, "epoch": 3}}))
+    made = metadata_eval_result(
+        model_pretty_name="toy on toys/toy",
+        task_pretty_name="toy",
+        task_id="toy",
+        metrics_pretty_name="share_right",
+        metrics_id="share_right",
+        metrics_value=0.75,
+        dataset_pretty_name="validation images",
+        dataset_id="validation",
+        dataset_split="validation",
+    )
+    (read,), (expected,) = (data.eval_results for data in (card.data, ModelCardData(**made)))
+    assert isinstance(read, EvalResult) and read.is_equal_except_value(expected)
+    assert read.metric_value == expected.metric_value == 0.75
+    assert card.data.model_name == "toy on toys/toy"
+    again = ModelCardData(**card.data.to_dict())  # raises for what the library cannot read
+    assert again.to_dict() == card.data.to_dict()
+
+
+@pytest.mark.parametrize("metrics", [{}, {"share_right": float("nan")}, {"other": 1.0}, None])
+def test_without_a_number_there_is_no_result(toy_network: Network, metrics: Any) -> None:
+    card = ModelCard(model_card(toy_network, {"metrics": metrics}))
+    assert card.data.eval_results is None
 
 
 def test_licenses_of_all_weights_and_what_they_forbid_stand_in_the_card(

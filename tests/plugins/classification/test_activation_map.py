@@ -24,8 +24,9 @@ def network_of(backbone: str, **options: int) -> vg.Network:
     return vg.Network(load_backbone(backbone, weights=None, size=64), task).eval()
 
 
-def test_the_mean_of_the_maps_is_the_logit() -> None:
-    network = network_of("timm/resnet18")
+@pytest.mark.parametrize("backbone", ["timm/resnet18", "bundled/efficientnet_lite0"])
+def test_the_mean_of_the_maps_is_the_logit(backbone: str) -> None:
+    network = network_of(backbone)
     with torch.no_grad():
         found = InferenceGraph(network, ["cam"])(torch.from_numpy(IMAGES))
         logits = network.head(network.backbone(network.preprocess(torch.from_numpy(IMAGES))))
@@ -36,8 +37,10 @@ def test_the_mean_of_the_maps_is_the_logit() -> None:
 @pytest.mark.parametrize(
     ("backbone", "options", "message"),
     [
-        ("simple_cnn", {}, "mean of the last feature map"),
+        ("simple_cnn", {}, "mean of a feature map"),
+        ("timm/mobilenetv3_small_050", {}, "mean of a feature map"),
         ("timm/resnet18", {"hidden": 8}, "linear head"),
+        ("timm/resnet18", {"hidden": 512}, "linear head"),  # as wide as the embedding
     ],
 )
 def test_networks_without_such_a_map_are_refused(
@@ -49,8 +52,9 @@ def test_networks_without_such_a_map_are_refused(
 
 
 @pytest.mark.exhaustive
-def test_the_exported_map_is_proved_and_equal(tmp_path: Path) -> None:
-    model = vg.TransferModel(network_of("timm/resnet18"))
+@pytest.mark.parametrize("backbone", ["timm/resnet18", "bundled/efficientnet_lite0"])
+def test_the_exported_map_is_proved_and_equal(tmp_path: Path, backbone: str) -> None:
+    model = vg.TransferModel(network_of(backbone))
     certificate = model.export(tmp_path / "cam.onnx", extra_outputs=["cam"])
     with torch.no_grad():
         expected = model.inference_graph(["cam"])(torch.from_numpy(IMAGES))["cam"].numpy()

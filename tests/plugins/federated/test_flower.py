@@ -76,8 +76,9 @@ class Deployment:
             time.sleep(0.1)
         raise TimeoutError(self.logs())
 
-    def join(self, site: str, data: str) -> subprocess.Popen[bytes]:
-        node = f'site="{site}" data="{data}" folder="{self.folder / "sites" / site}"'
+    def join(self, site: str, data: str, **more: str) -> subprocess.Popen[bytes]:
+        values = {"site": site, "data": data, "folder": str(self.folder / "sites" / site), **more}
+        node = " ".join(f'{name}="{value}"' for name, value in values.items())
         return self.start(
             "flower-supernode",
             *("--insecure", "--superlink", f"127.0.0.1:{self.port}", "--port", str(free_port())),
@@ -101,7 +102,7 @@ class Deployment:
             env=self.environment,
             cwd=self.folder,
             capture_output=True,
-            timeout=500,
+            timeout=1500,
             check=False,  # it is 0 even if an app failed
         )
         (self.folder / "run.log").write_bytes(done.stdout + done.stderr)
@@ -144,6 +145,28 @@ def test_processes_over_grpc_end_with_the_tensors_of_the_simulation(
     model = visiongraft.load(deployment.folder / "sites" / "east" / "model")
     weight = tensors["values:head.output.weight"]
     assert torch.equal(model.network.head.output.weight.cpu(), weight)
+
+
+@pytest.mark.exhaustive
+def test_secure_aggregation_over_grpc_finds_the_mean_and_models_state_all_licenses(
+    deployment: Deployment, settings: Any, sites: Any, tmp_path: Path
+) -> None:
+    two = {name: sites[name] for name in ("east", "south")}
+    config = settings(rounds=1, least_sites=2, secure_aggregation=True, timeout=900)
+    app = write_app(config, tmp_path / "app")
+    for site, data in two.items():
+        deployment.join(site, data, license="CC-BY-4.0" if site == "east" else "MIT")
+    deployment.run(app, tmp_path / "real")
+    assert (tmp_path / "real" / "result.json").is_file(), deployment.logs()
+    result = json.loads((tmp_path / "real" / "result.json").read_text())
+    assert list(result["rounds"][0]["sites"]) == ["east", "south"]
+    assert result["licenses"] == {"east": "CC-BY-4.0", "south": "MIT"}
+    simulate(settings(rounds=1, sites=two), tmp_path / "simulated")
+    tensors, others = (read_tensors(tmp_path / f / STATE)[0] for f in ("real", "simulated"))
+    for name, tensor in tensors.items():
+        torch.testing.assert_close(tensor, others[name], atol=2e-5, rtol=0)
+    card = (deployment.folder / "sites" / "south" / "model" / "README.md").read_text()
+    assert "| site east: training images | CC-BY-4.0 |" in card
 
 
 @pytest.mark.exhaustive

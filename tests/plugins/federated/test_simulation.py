@@ -17,6 +17,7 @@ import torch
 import visiongraft
 from visiongraft.cli import main
 from visiongraft.errors import VisiongraftError
+from visiongraft.exporters.metadata import backbone_facts
 from visiongraft.plugins.federated import simulation
 from visiongraft.plugins.federated.exchange import encode
 from visiongraft.plugins.federated.server import STATE, Reply
@@ -251,10 +252,65 @@ def test_as_many_classes_of_other_names_are_refused_in_one_line(
     assert "\n" not in str(error.value)
 
 
+def test_a_site_begins_with_the_values_of_the_server(
+    settings: Any, sites: Any, tmp_path: Path
+) -> None:
+    """Also where a run by itself would begin with a head in closed form."""
+    fit = {"backbone": "bundled/efficientnet_lite0", "weights": "pretrained", "learning_rate": 1e-9}
+    site = Site("east", sites["east"], settings({**fit, "size": 32}), tmp_path)
+    given = {name: np.ones(shape, np.float32) for name, shape in site.declared.shapes.items()}
+    done = site.train(encode(given), 0)
+    for name, data in done.payload.items():
+        np.testing.assert_allclose(np.load(io.BytesIO(data)), given[name], atol=1e-6)
+
+
+def test_models_state_the_licenses_of_the_images_of_all_sites(
+    settings: Any, sites: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(sites["east"], tmp_path / "east")
+    (tmp_path / "east" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
+    config = settings(
+        rounds=1,
+        sites={**sites, "east": str(tmp_path / "east")},
+        licenses={"south": "CC-BY-NC-4.0"},
+    )
+    result = simulate(config, tmp_path / "out")
+    assert result["licenses"] == {"east": "cc0-1.0", "north": "unknown", "south": "CC-BY-NC-4.0"}
+    forbids = "CC-BY-NC-4.0, forbids commercial use"
+    assert [line for line in caplog.messages if "'south'" in line and forbids in line]
+    for site in sites:
+        card = (tmp_path / "out/sites" / site / "model/README.md").read_text()
+        assert "| site east: training images | cc0-1.0 |" in card
+        assert "| site north: training images | unknown |" in card
+        assert "| site south: training images | CC-BY-NC-4.0 |" in card and forbids in card
+    of_file = backbone_facts(visiongraft.load(tmp_path / "out/sites/north/model"))
+    assert of_file["site east: data license"] == "cc0-1.0"  # in certificates and metadata of files
+    again = visiongraft.fit(
+        tmp_path / "east", start=tmp_path / "out/sites/north/model", epochs=1, callbacks=()
+    )
+    provenance = again.backbone_info.provenance
+    assert provenance["before: site south: data license"] == "CC-BY-NC-4.0"
+
+
+def test_sites_without_any_license_leave_the_question_open(done: Any) -> None:
+    out, result = done
+    assert set(result["licenses"].values()) == {"unknown"}
+    assert "state it: data_license" in (out / "sites/east/model/README.md").read_text()
+
+
+def test_at_least_as_many_sites_are_chosen_as_a_round_needs(settings: Any, tmp_path: Path) -> None:
+    result = simulate(settings(rounds=1, fraction=0.34, least_sites=2), tmp_path / "out")
+    assert len(result["rounds"][0]["sites"]) == 2
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
         ({"rounds": 0}, "rounds=0"),
+        ({"licenses": {"west": "MIT"}}, "licenses has no option 'west'|'west'"),
+        ({"licenses": {"east": 3}}, "not the name of a license"),
+        ({"fit": {"privacy": {"epsilon": 3}}}, "privacy needs delta"),
+        ({"fit": {"groups": "side"}}, "no option 'groups'"),
         ({"method": "fedsgd"}, "'fedsgd' is unknown"),
         ({"method": "trimmed_mean(fraction=0.5)"}, "below 0.5"),
         ({"method": "fedprox(nu=1)"}, "no option 'nu'"),
@@ -275,6 +331,16 @@ def test_several_phases_and_nothing_to_send_are_refused(
         Site("a", sites["east"], settings({"schedule": "lp_ft", "epochs": 2}), tmp_path)
     with pytest.raises(VisiongraftError, match="nothing that trains is left"):
         Site("a", sites["east"], settings(personal="head"), tmp_path)
+
+
+def test_several_processes_are_refused_before_they_write_the_same_files(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("LOCAL_RANK", "0")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(VisiongraftError, match="and there are 2; start one"):
+        simulate(settings(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_simulates(sites: Any, tmp_path: Path, capsys: Any) -> None:

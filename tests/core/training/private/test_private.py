@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +24,21 @@ from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.tensor_files import read_tensors
 from visiongraft.saving.training_images import TrainingImages
+from visiongraft.training.private.accounting import opacus
 from visiongraft.training.private.refusals import check_gradients
 from visiongraft.training.resuming.checkpoint import Checkpoint
 
 PRIVACY = "epsilon=3, delta=1e-3, accountant=rdp, noise_seed=7"
 IMAGES = 31  # of 40, the others are held out for validation
 LAST = Path("checkpoints", "last.safetensors")
+
+
+def test_importing_opacus_adds_no_second_line_to_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.WARNING)
+    monkeypatch.delitem(sys.modules, "opacus.utils.module_utils")
+    opacus("utils.module_utils")
+    assert logging.root.handlers == [] and logging.root.level == logging.WARNING
 
 
 class Linear(nn.Module):
@@ -308,6 +319,7 @@ def test_bottlenecks_around_frozen_batch_norms_train_privately(fit_private: Any)
         ({"mixes": True, "augment": True, "schedule": "full"}, "mixed with each other"),
         ({"schedule": "full(batch_norm='train')"}, "would train on statistics of private images"),
         ({"privacy": "epsilon=1e-9, delta=1e-3, accountant=rdp"}, "cannot be met"),
+        ({"privacy": "epsilon=0.01, delta=1e-3"}, "within the error of the accountant 'prv'"),
     ],
 )
 def test_what_would_not_be_protected_is_refused_in_one_line(

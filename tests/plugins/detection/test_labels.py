@@ -1,0 +1,125 @@
+"""Planted faults in annotated boxes are found by what a detector says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import visiongraft as vg
+from visiongraft.cli import main
+from visiongraft.errors import OptionError
+from visiongraft.plugins.detection.example import write_coco
+from visiongraft.plugins.detection.objects import Objects
+from visiongraft.plugins.detection.task import Detection
+
+NAMES = ("blue", "green", "red")
+FAULTS = {"dropped": 3, "swapped": 7, "moved": 11}  # and their images; each has two objects
+
+
+def objects(index: int) -> Objects:
+    """Two objects at places that differ between images."""
+    left = 5.0 + index
+    boxes = ((left, 10.0, left + 20, 30.0), (left + 40, 40.0, left + 70, 70.0))
+    return Objects(boxes, (index % 3, (index + 1) % 3), (100, 140), (False, False), (400.0, 900.0))
+
+
+def with_fault(index: int, right: Objects) -> Objects:
+    if index == FAULTS["dropped"]:
+        first = right.boxes[:1], right.labels[:1], right.size, (False,), right.areas[:1]
+        return Objects(*first)
+    if index == FAULTS["swapped"]:
+        return replace(right, labels=((right.labels[0] + 1) % 3, right.labels[1]))
+    if index == FAULTS["moved"]:
+        x1, y1, x2, y2 = right.boxes[1]
+        return replace(right, boxes=(right.boxes[0], (x1 + 25, y1 + 20, x2 + 25, y2 + 20)))
+    return right
+
+
+def detected(task: Detection, given: Objects) -> dict[str, Any]:
+    """What a good detector finds: the boxes, a little beside them."""
+    examples = task.examples()
+    assert examples is not None and examples.ideal is not None
+    found = dict(examples.ideal(task.collate([given])))
+    found["boxes"] = found["boxes"] + 0.5
+    found["scores"] = np.where(found["scores"] > 0, 0.97, 0.0)
+    return found
+
+
+def test_images_with_faults_come_first_with_what_is_wrong() -> None:
+    task = Detection(class_names=NAMES)
+    judge = task.label_judge()
+    for i in range(16):
+        right = objects(i)
+        judge.update(detected(task, right), task.collate([with_fault(i, right)]))
+    found = judge.compute()
+    assert set(np.argsort(found.quality)[:3].tolist()) == set(FAULTS.values())
+    assert np.flatnonzero(found.wrong).tolist() == sorted(FAULTS.values())
+    assert "may be without a box" in found.remarks[FAULTS["dropped"]]
+    assert found.remarks[FAULTS["swapped"]].endswith("may be of another class")
+    assert found.remarks[FAULTS["dropped"]].startswith(
+        f"{NAMES[(FAULTS['dropped'] + 1) % 3]} at 48, 4"
+    )
+
+
+def test_what_is_detected_within_a_crowd_region_is_not_missing() -> None:
+    task = Detection(class_names=NAMES)
+    judge = task.label_judge()
+    for i in range(8):
+        right = objects(i)
+        given = replace(right, crowd=(False, True)) if i == 3 else right
+        judge.update(detected(task, right), task.collate([given]))
+    found = judge.compute()
+    assert not found.wrong.any() and found.remarks[3] == ""
+
+
+def test_images_without_objects_are_right() -> None:
+    task = Detection(class_names=NAMES)
+    judge = task.label_judge()
+    nothing = Objects((), (), (100, 140), (), ())
+    for i in range(6):
+        given = nothing if i % 2 else objects(i)
+        judge.update(detected(task, given), task.collate([given]))
+    found = judge.compute()
+    assert not found.wrong.any() and found.quality[1::2] == pytest.approx(1)
+
+
+def test_data_without_a_trained_model_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    write_coco(tmp_path, 6, 0, ())
+    with pytest.raises(OptionError, match="train one with fit and out=RUN"):
+        vg.find_mistakes(
+            tmp_path / "boxes.json", task="detection", backbone="simple_cnn", weights=None
+        )
+
+
+@pytest.mark.exhaustive
+def test_a_run_is_looked_at_with_its_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_coco(tmp_path, 60, 0, ())
+    table = json.loads((tmp_path / "boxes.json").read_text(encoding="utf-8"))
+    run = tmp_path / "run"
+    vg.fit(
+        tmp_path / "boxes.json", task="detection", backbone="simple_cnn", weights=None, size=64, epochs=40,
+        schedule="full(learning_rate=3e-3, batch_norm='train')", validation=0.4, out=run, callbacks=(),
+        device="cpu",
+    )  # fmt: skip
+    found = vg.find_mistakes(run)
+    names = {Path(each.image).name for each in found.labels}
+    assert len(names) == len(found.labels) == 24
+    planted = sorted(names)[:4]  # exchange the colors of some validation images
+    ids = {image["id"] for image in table["images"] if image["file_name"] in planted}
+    for each in table["annotations"]:
+        if each["image_id"] in ids:
+            each["category_id"] = each["category_id"] % 3 + 1
+    (tmp_path / "boxes.json").write_text(json.dumps(table), encoding="utf-8")
+    with_boxes = {i["file_name"] for i in table["images"] if i["file_name"] in planted}
+    assert main(["find-mistakes", str(run), "--html", str(tmp_path / "page.html"), "--json"]) == 0
+    rated = json.loads(capsys.readouterr().out)["labels"]
+    first = {Path(each["image"]).name for each in rated[: len(with_boxes) + 2]}
+    assert len(first & with_boxes) >= len(with_boxes) - 1
+    assert "data:image/jpeg" in (tmp_path / "page.html").read_text(encoding="utf-8")
