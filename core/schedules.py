@@ -27,10 +27,10 @@ PROBE_RATE = 3e-3
 STARTED_RATE = 3e-4
 TUNING_RATE = 3e-4
 
-# A head that is right already leaves little to learn, and steps that cannot mend much can still spoil features:
-# where it was right for 90 % of left-out images or more, a quarter of the rate was better by 2 points, and
-# where it was not, worse by as much.
-FULL_RATE_ERROR = 0.2  # of the head's start, from which on the rate is the whole one
+# A head that is right already leaves little to learn from, and steps that cannot mend much can still spoil
+# features: see "Defaults" in docs/benchmarks.md. The rate is the whole one from so many errors of its start on.
+FULL_RATE_ERRORS = 0.2  # of the images
+FULL_RATE_COUNT = 60
 LEAST_SHARE = 0.25
 
 # Adapters start from zero beside weights that stay as they are: at the rate of fine-tuning they have hardly
@@ -234,7 +234,7 @@ def lp_ft(
     """Train the head first, then everything (Kumar et al., 2022, "Fine-tuning can distort").
 
     With a single epoch there is only the second phase. Without ``learning_rate`` it is 3e-4, or down to a
-    quarter of that after a head that started from a classifier with less than 20 % of errors.
+    quarter of that after a head that started from a classifier with few errors, see ``after_head``.
     """
     probe = probe_length("lp_ft", probe_epochs, epochs)
     rate = TUNING_RATE if learning_rate is None else learning_rate
@@ -369,26 +369,33 @@ def probe_length(name: str, probe_epochs: int | None, epochs: int) -> int:
 def after_head(phase: Phase, history: History | None) -> Phase:
     """Lower the learning rate of a phase where the start of the head leaves little to learn.
 
+    The rate is the whole one if the classifier from which the head started was wrong for at least 20 % of the
+    images that it was not fitted to, or for 60 of them, and proportional to its errors below, down to a quarter.
+
     Args:
         phase: What follows the phase of the head.
-        history: The records of that phase; ``head_start`` in them is the balanced accuracy of the classifier
-            from which the head started, on images that it was not fitted to. A loop over phases sends ``None``.
+        history: The records of that phase, which tell how the head started. A loop over phases sends ``None``.
 
     Returns:
-        The phase, at a rate that is proportional to the errors of that classifier: whole from 20 % on, a quarter
-        up to 5 %.
+        The phase with its rate and the reason.
 
     Examples:
-        >>> found = after_head(Phase(7, learning_rate=3e-4), [{"head_start": 0.9}])
+        >>> start = {"accuracy": 0.9, "images": 100}
+        >>> found = after_head(Phase(7, learning_rate=3e-4), [{"head_start": start}])
         >>> found.learning_rate, found.reason
         (0.00015, 'the head started with 90.0% right of left-out images: 50% of the learning rate')
     """
-    known = [record["head_start"] for record in history or () if "head_start" in record]
-    errors = round(1 - known[-1], 6) if known else 1.0
-    if errors >= FULL_RATE_ERROR:
+    start = history[-1].get("head_start") if history else None
+    if not start or start["accuracy"] is None:
         return phase
-    share = max(LEAST_SHARE, errors / FULL_RATE_ERROR)
-    reason = f"the head started with {known[-1]:.1%} right of left-out images: {share:.0%} of the learning rate"
+    errors = 1 - start["accuracy"]
+    share = max(errors / FULL_RATE_ERRORS, errors * start["images"] / FULL_RATE_COUNT, LEAST_SHARE)
+    if round(share, 6) >= 1:
+        return phase
+    reason = (
+        f"the head started with {start['accuracy']:.1%} right of left-out images: {share:.0%} of the "
+        "learning rate"
+    )
     return replace(phase, learning_rate=round(share * phase.learning_rate, 12), reason=reason)
 
 

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import pluggy
@@ -216,7 +217,7 @@ class Engine:
         network = self.run.network
         started = start_head(self.images, batches, self.accelerator.num_processes)
         if started:
-            self.run.state.head_start = started.accuracy
+            self.run.state.head_start = asdict(started)
         if started and self.average:  # the average begins with the head that training begins with
             self.average.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
 
@@ -300,7 +301,7 @@ class Engine:
             "trainable": phase.label,
             "learning_rate": phase.learning_rate,
             **({"reason": phase.reason} if phase.reason else {}),
-            **({} if state.head_start is None else {"head_start": state.head_start}),
+            **({"head_start": state.head_start} if state.head_start else {}),
             "replayed": bool(state.replayed),
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),

@@ -150,13 +150,25 @@ def test_lp_ft_probes_first_without_augmentation_then_trains_everything():
 
 
 @pytest.mark.parametrize(
-    ("head_start", "share"),
-    [(0.0, 1), (0.8, 1), (0.85, 0.75), (0.9, 0.5), (0.95, 0.25), (1.0, 0.25), (None, 1)],
+    ("accuracy", "images", "share"),
+    [
+        (0.0, 100, 1),
+        (0.8, 100, 1),
+        (0.85, 100, 0.75),
+        (0.9, 100, 0.5),
+        (0.95, 100, 0.25),
+        (1.0, 100, 0.25),
+        (0.95, 600, 0.5),  # 30 errors
+        (0.95, 2000, 1),
+        (None, 100, 1),
+    ],
 )
-def test_lp_ft_trains_everything_more_slowly_the_better_the_head_started(head_start, share):
+def test_lp_ft_trains_everything_more_slowly_the_fewer_errors_the_head_started_with(
+    accuracy, images, share
+):
     phases = lp_ft.phases(stages_of(3), 10)
     next(phases)
-    tune = phases.send([{} if head_start is None else {"head_start": head_start}])
+    tune = phases.send([{"head_start": {"accuracy": accuracy, "images": images}}])
     assert tune.learning_rate == pytest.approx(share * TUNING_RATE)
     assert bool(tune.reason) == (share < 1)
 
@@ -164,7 +176,14 @@ def test_lp_ft_trains_everything_more_slowly_the_better_the_head_started(head_st
 def test_lp_ft_keeps_the_rate_that_a_user_set():
     phases = lp_ft(learning_rate=3e-4).phases(stages_of(3), 10)
     next(phases)
-    assert phases.send([{"head_start": 1.0}]).learning_rate == 3e-4
+    start = {"accuracy": 1.0, "images": 100}
+    assert phases.send([{"head_start": start}]).learning_rate == 3e-4
+
+
+def test_lp_ft_trains_at_the_whole_rate_without_a_start_of_the_head():
+    phases = lp_ft.phases(stages_of(3), 10)
+    next(phases)
+    assert phases.send([{}]).learning_rate == TUNING_RATE
 
 
 def test_linear_probe_and_full_have_one_phase():

@@ -82,7 +82,7 @@ def start_head(
             tensor.copy_(broadcast(tensor.contiguous()))
         (accuracy,) = broadcast_object_list([accuracy])
     log.info("the head starts from the features of %d training images", len(seen.chosen))
-    return HeadStart(accuracy)
+    return HeadStart(accuracy, len(seen.chosen))
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,11 @@ class HeadStart:
     Attributes:
         accuracy: Of a classifier its balanced accuracy on images that it was not fitted to; ``None`` if it is
             not known.
+        images: Number of images that it started from.
     """
 
     accuracy: float | None
+    images: int
 
 
 @dataclass(frozen=True)
