@@ -157,6 +157,7 @@ class Engine:
         if checkpoint is None:
             prepare_losses(self.images)
         self.average = make_average(run.network, run.config)  # shapes of all tensors are known now
+        self.best.reserve(run.network.state_dict())
         if self.average and checkpoint is not None:
             restore_average(self.average, checkpoint)
         seed_everything(mix_seed(run.config.seed, "train", self.accelerator.process_index))
@@ -401,10 +402,9 @@ class Engine:
 
     def _finish(self) -> None:
         run = self.run
-        if not self.best.tensors:
+        if run.state.best is None:
             raise VisiongraftError(f"schedule {run.schedule.name!r} ran no epoch")
         run.network.load_state_dict(self.best.tensors)
-        assert run.state.best is not None
         unsatisfied = run.state.best.get("unsatisfied")
         if self.main and unsatisfied:
             log.warning(
