@@ -123,11 +123,12 @@ def lr_find(
     if plot is not None:
         sweep.plot(plot)
     values = {**sweep.to_json(), **({"plot": str(plot)} if plot is not None else {})}
+    saved = [] if plot is None else [f"plot saved to {plot}"]
     if sweep.valley is None or sweep.steepest is None:
-        return Answer(values, [str(sweep)])
+        return Answer(values, [str(sweep), *saved])
     row = [str(phase), sweep.trained, f"{sweep.valley:.1e}", f"{sweep.steepest:.1e}"]
     parts: list[Any] = [table(["phase", "trained", "valley", "steepest"], [row])]
     if sweep.settings:
         how = sweep.settings.replace("{rate}", f"{sweep.valley:.1e}")
         parts.append(f'to train with the valley: visiongraft fit ... --schedule "{how}"')
-    return Answer(values, [*parts, *([f"plot saved to {plot}"] if plot is not None else [])])
+    return Answer(values, [*parts, *saved])

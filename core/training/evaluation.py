@@ -12,7 +12,13 @@ from torch import Tensor
 
 from visiongraft.data.batch import Batch
 from visiongraft.data.groups import group_names
-from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers, ordered_batches
+from visiongraft.data.loader import (
+    BatchLoader,
+    SampleDataset,
+    default_workers,
+    ordered_batches,
+    pixels_at_once,
+)
 from visiongraft.data.samples import Samples
 from visiongraft.network import Network
 from visiongraft.options import is_number
@@ -172,11 +178,13 @@ def decode_samples(
         Decoded arrays, collated targets (a list of them if not ``for_metrics``) and positions, batch
         by batch.
     """
+    device = next(network.parameters()).device
     loader = BatchLoader(
         SampleDataset(samples, network.preprocess_on_cpu()),
         network.task.collate if for_metrics else list,
-        default_workers(next(network.parameters()).device),
+        default_workers(device),
         one_size=network.one_size,
+        pixels=pixels_at_once(device),
     )
     plan = ordered_batches(len(samples), batch_size)
     batches = loader.batches([[(i, 0) for i in batch] for batch in plan])

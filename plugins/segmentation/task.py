@@ -304,7 +304,7 @@ class Segmentation(Task):
             # The second best class is the best one after masking the best.
             second = powers.scatter(1, labels[:, None], 0.0).amax(dim=1)
             margins = (1 - second) / total
-            chances = powers / total[:, None]
+            probabilities = {"probabilities": powers / total[:, None]} if self.probabilities else {}
             small = logits.shape[1] <= MAX_UINT8_CLASSES
             labels = labels.to(torch.uint8 if small else torch.int32)
         else:
@@ -312,8 +312,8 @@ class Segmentation(Task):
             labels, margins = (logits >= 0).to(torch.uint8), (2 * chances - 1).abs()
             if self._bound_kind() == "binary":
                 labels, margins = labels[:, 0], margins[:, 0]
-        decoded = {"labels": labels, "margins": margins}
-        return {**decoded, "probabilities": chances} if self.probabilities else decoded
+            probabilities = {"probabilities": chances} if self.probabilities else {}
+        return {"labels": labels, "margins": margins, **probabilities}
 
     def build_metrics(self) -> SegmentationMetrics:
         multi_label = self._bound_kind() == "multi_label"

@@ -8,7 +8,12 @@ from dataclasses import dataclass, field
 import torch
 
 from visiongraft.config import FitConfig
-from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers
+from visiongraft.data.loader import (
+    BatchLoader,
+    SampleDataset,
+    default_workers,
+    pixels_at_once,
+)
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.network import Network
 from visiongraft.training.selection.criteria import VALIDATION
@@ -81,7 +86,8 @@ class ImageLoaders:
             samples: The samples.
             augment: Whether to augment.
             whole: Collate targets; otherwise batches contain a list of them.
-            one_size: Whether to split each batch into batches of images of one original size.
+            one_size: Whether to split each batch into batches of images of one original size, which are
+                decoded at that size.
         """
         workers = self.config.workers
         return BatchLoader(
@@ -95,6 +101,7 @@ class ImageLoaders:
             default_workers(self.device) if workers is None else workers,
             pin_memory=self.device.type == "cuda",
             one_size=one_size,
+            pixels=pixels_at_once(self.device),
         )
 
     def view(self, epoch: int, augment: bool) -> int:
