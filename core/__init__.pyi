@@ -85,6 +85,7 @@ from visiongraft.text_encoders import Pairing as Pairing
 from visiongraft.text_encoders import TextEncoder as TextEncoder
 from visiongraft.text_encoders import TextEncoderInfo as TextEncoderInfo
 from visiongraft.text_encoders import TextEncoderSource as TextEncoderSource
+from visiongraft.text_encoders import TextNetwork as TextNetwork
 from visiongraft.text_encoders import TextPrompts as TextPrompts
 from visiongraft.training.freezing import FrozenSnapshot as FrozenSnapshot
 from visiongraft.training.freezing import Receipt as Receipt

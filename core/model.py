@@ -45,6 +45,7 @@ from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
 from visiongraft.task_contract.group_rules import GroupDecisions, Groups
 from visiongraft.task_contract.narrowing import ScoreThreshold, check_narrowing, narrowed
+from visiongraft.task_contract.texts import embed_texts
 from visiongraft.tiling import decode_tiled
 from visiongraft.training.callbacks import shows_progress
 from visiongraft.training.embedding import embed_samples
@@ -196,7 +197,8 @@ class TransferModel:
         if (images is None) == (text is None):
             raise OptionError("embed takes images, or text=...")
         if text is not None:
-            vectors = self.task.embed_texts([text] if isinstance(text, str) else list(text))
+            texts = [text] if isinstance(text, str) else list(text)
+            vectors = embed_texts(self.task, texts, self.network.eval())
             if vectors is None:
                 raise OptionError(f"task {self.task.name!r} embeds no texts; pass images")
             return vectors
@@ -382,6 +384,11 @@ class TransferModel:
         Raises:
             DataError: The dataset is missing, its classes differ, or too many images are unreadable.
         """
+        found = self._proof_samples(data)
+        return None if found is None else self.task.proof_samples(self.network.eval(), found)
+
+    def _proof_samples(self, data: Any) -> Samples | None:
+        """Find the images as the task reads them."""
         channels = self.backbone_info.in_channels
         if data is not None:
             return prepare_evaluation(self.task, data, channels).samples

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
 
 SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
+MOST_SAMPLES = 1_000_000  # drawn at once, since all predictions are kept in memory
 
 Model = Annotated[
     Path,
@@ -135,7 +136,8 @@ def predict(
     provider: Provider = None,
     time_limit: TimeLimit = None,
     samples: Annotated[
-        int | None, typer.Option(help="Number of images that a generator is to make.", min=1)
+        int | None,
+        typer.Option(help="Number of images that a generator is to make.", min=1, max=MOST_SAMPLES),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the latents of --samples.", min=0)] = 0,
     classes: Annotated[
@@ -186,7 +188,8 @@ def predict(
         from visiongraft.model import load
 
         loaded = load(model)
-        given, unreadable = given_inputs(images or [], samples, seed, loaded.task.inputs)
+        inputs = loaded.task.inputs
+        given, unreadable = given_inputs(images or [], samples, seed, inputs)
         found = loaded.predict(
             given,
             batch_size=batch_size,
@@ -215,7 +218,7 @@ def predict(
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable images skipped: {count} ({problems})")
+        lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
     if csv:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)

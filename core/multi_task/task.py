@@ -275,9 +275,9 @@ class MultiTask(Task):
         """Whether all heads have a good start; one that has none needs other learning rates."""
         return all(task.starts_head for task in self.tasks.values())
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> float | None:
         assert isinstance(head, MultiHead)
-        start_heads(self.tasks, head, samples)
+        return start_heads(self.tasks, head, samples)
 
     def build_loss(self, backbone: Backbone) -> nn.Module:  # type: ignore[override]
         weights = None if self.weights == UNCERTAINTY else self.weights

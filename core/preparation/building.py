@@ -90,9 +90,10 @@ def _take_objects(run: Run, given: Given) -> None:
 
 
 def _state_licenses(run: Run, data: Any) -> None:
-    """Note under which license the training images are, and what transfer losses learn from."""
+    """Note under which license the training images are, and what task and transfer losses bring along."""
     stated = run.config.data_license or stated_license(data)
     found = {} if stated is None else {DATA_LICENSE: stated}
+    found |= run.network.task.provenance()
     transfer = run.network.transfer
     for name, loss in ({} if transfer is None else transfer.named_losses).items():
         for whose, text in loss.licenses().items():

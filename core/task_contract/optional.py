@@ -166,6 +166,24 @@ class OptionalMethods:
         """
         return ()
 
+    def provenance(self) -> Mapping[str, str]:
+        """Return where weights come from that the task brings along, beside those of the backbone.
+
+        Returns:
+            Entries to add to ``BackboneInfo.provenance``: of a part of the head under its name, such as
+            ``{"head.text: source": ..., "head.text: license": "mit"}``, and of another network that is only
+            learned from, ``{"text teacher: license": "mit"}``.
+        """
+        return {}
+
+    def learning_rates(self) -> Mapping[str, float]:
+        """Return factors on the learning rate of parts of the network, beside those of a phase.
+
+        Returns:
+            Factors by name as in ``Phase.rates``, such as ``{"head.text": 0.1}``; none by default.
+        """
+        return {}
+
     def training_step(self, network: Network, batch: Batch) -> LossParts:
         """Compute the loss parts of one batch; override it for unusual training.
 
@@ -198,8 +216,8 @@ class OptionalMethods:
     def evaluation_step(self, network: Network, batch: Batch) -> Mapping[str, Tensor]:
         """Compute what metrics need beside decoded results, such as a likelihood.
 
-        Called without gradients when a network is evaluated. Exported files do not compute it, so that
-        ``headline`` must not need it.
+        Called without gradients when a network is evaluated. Exported files do not compute it:
+        ``headline`` must not need it, or ``proof_samples`` provides it.
 
         Args:
             network: Has ``backbone`` and ``head``, in evaluation mode.
@@ -210,6 +228,21 @@ class OptionalMethods:
             decoded results; the default is none.
         """
         return {}
+
+    def proof_samples(self, network: Network, samples: Samples) -> Samples:
+        """Return samples to prove an exported file of a network on.
+
+        Override it if metrics need ``evaluation_step``, which exported files do not compute.
+
+        Args:
+            network: The trained network, in evaluation mode.
+            samples: From ``read`` or ``read_evaluation``.
+
+        Returns:
+            The same images, with targets from which metrics can be computed without it; by default the
+            samples as they are.
+        """
+        return samples
 
     def validation_loss(self, loss: nn.Module, outputs: Any, batch: Batch) -> LossParts | None:
         """Compute the loss parts of a validation batch, which are shown beside those of training.
@@ -313,6 +346,19 @@ class OptionalMethods:
             explain_logits(lambda o: cast(Tensor, task.class_logits(o)), outputs, names, wanted)
         )
 
+    def identity_ids(self, targets: Sequence[Any]) -> Sequence[int] | None:
+        """Return what each image shows, of tasks that embed images so that the same is close together.
+
+        Advice compares backbones by it; see ``advise``.
+
+        Args:
+            targets: Targets of training images, not collated.
+
+        Returns:
+            One number for each; ``None``, as by default, if there is no such thing.
+        """
+        return None
+
     def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
         """Recognize a checkpoint of a whole network, backbone and head, that another library published.
 
@@ -381,6 +427,9 @@ class OptionalMethods:
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32] | None:
         """Embed texts so that they can be compared with embeddings of images, see ``TransferModel.embed``.
+
+        A task that trains what embeds texts defines ``embed_texts(self, texts, network)``: the core passes
+        the trained network to methods that take one.
 
         Args:
             texts: The texts.

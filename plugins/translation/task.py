@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torchvision import tv_tensors
 
 from visiongraft.backbone import Backbone
-from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import OptionError
 from visiongraft.optimizers import OptimizerSpec
 from visiongraft.options import check_choice, check_integer, is_number
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
+from visiongraft.plugins.image_sets.features import check_features
 from visiongraft.plugins.translation.base import ImageToImage
 from visiongraft.plugins.translation.critic import CRITIC, Pix2PixLoss
 from visiongraft.plugins.translation.data import read_evaluation, read_splits
@@ -91,6 +92,12 @@ class Translation(ImageToImage):
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, reverse=self._reverse)
+
+    def bind(self, train: Samples) -> Self:
+        """Check the feature network of the metrics before anything is trained."""
+        if self.features is not None:
+            check_features(self.features, self.features_size)
+        return self
 
     def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         """Return the augmentation: of whole images or, with ``resize="pad"``, of crops."""

@@ -118,11 +118,13 @@ class Video(Classification):
         temporal = TEMPORAL[self.temporal](dim, self.frames)
         return VideoHead(temporal, self.build_classifier(dim), self.frames)
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
+    def start_head(
+        self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]
+    ) -> float | None:
         """Start from a linear classifier of the means over frames, as which all ways of joining start."""
         assert isinstance(head, VideoHead)
         means = ((Features((), mean_of(features.pooled)), labels) for features, labels in samples)
-        super().start_head(head.classifier, means)
+        return super().start_head(head.classifier, means)
 
     def set_text_head(self, head: nn.Module, text: TextHead) -> None:
         """Compare the mean over frames with texts, as which all ways of joining start."""
