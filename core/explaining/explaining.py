@@ -24,7 +24,7 @@ from visiongraft.explaining.maps import METHODS, Scored
 from visiongraft.inputs.samples import InputSamples
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.options import check_choice
+from visiongraft.options import check_choice, checks_keywords
 from visiongraft.pages.parts import data_uri
 from visiongraft.saving.files import numbered
 from visiongraft.task import Task
@@ -98,6 +98,7 @@ class Explanation:
         return f'<figure><img src="{data_uri(self.draw(), 320)}"><figcaption>{label}</figcaption></figure>'
 
 
+@checks_keywords
 def explain(
     model: Model,
     images: Any,

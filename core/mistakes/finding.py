@@ -71,7 +71,7 @@ def find_mistakes(data: Any, *, folds: int = 5, **settings: Any) -> Mistakes:
             return judged
         stored = _settings_of_run(Path(data), config)
         data, settings = stored.pop("data"), {**stored, **settings}
-    given = completed_settings("find_mistakes", data, settings, without=(*refused, "learning_rate"))
+    given = completed_settings(find_mistakes, data, settings, without=(*refused, "learning_rate"))
     config, task, _ = new_settings(given)
     if task.inputs != IMAGES:
         raise OptionError(
