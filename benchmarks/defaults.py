@@ -33,7 +33,7 @@ import visiongraft
 
 GROUPS = {"tuning": tuple(TUNING), "held_out": tuple(HELD_OUT)}
 REFERENCE = "random head"  # the defaults of version 0.2: batches of 32
-CHOSEN = "chosen"  # the defaults: lp_ft, whose rate follows the head, batch size by the number of images
+CHOSEN = "chosen"  # lp_ft, whose rate follows the head, and a batch size by the number of images
 FULL = {"schedule": "full(learning_rate=3e-4)"}
 LP_FT = "lp_ft(learning_rate={rate}, batch_norm='{norm}', layer_decay={decay})"
 
