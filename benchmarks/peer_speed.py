@@ -22,6 +22,7 @@ from peer_loops import Outcome, Settings
 
 HERE = Path(__file__).parent
 FROZEN_EPOCHS, FULL_EPOCHS = 20, 3
+EPOCHS_TO_ACCURACY = (1, 2, 3, 5, 7, 10)
 SEGMENTATION = {"decoder": "fpn"}  # smp's FPN
 DETECTION = {"head": "fcos"}
 
@@ -107,13 +108,21 @@ def _epoch(result: dict[str, Any]) -> float:
 def to_accuracy(peers: Peers) -> Ratios:
     """Compare the training time until fastai's final accuracy is reached."""
     result = run_fastai(peers.common, peers.fastai)
-    for epochs in (1, 2, 3, 5, 7, 10):  # shorter runs, each with its own schedule
+    goal, theirs = scores(result)["accuracy"], sum(result.seconds)
+    _say(f"fastai: accuracy {goal:.3f} in {theirs:.1f} s")
+    ratio = float("inf")
+    for epochs in EPOCHS_TO_ACCURACY:  # shorter runs, each with its own schedule
         own = run("visiongraft", peers.common, epochs=epochs)
-        if own["scores"]["accuracy"] >= scores(result)["accuracy"]:
-            ratio = sum(own["seconds"]) / sum(result.seconds)
-            yield "training time to fastai's final accuracy / fastai's", ratio
-            return
-    yield "training time to fastai's final accuracy / fastai's", float("inf")
+        reached, seconds = own["scores"]["accuracy"], sum(own["seconds"])
+        _say(f"visiongraft, {epochs} epochs: accuracy {reached:.3f} in {seconds:.1f} s")
+        if reached >= goal:
+            ratio = seconds / theirs
+            break
+    yield "training time to fastai's final accuracy / fastai's", ratio
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def dense(peers: Peers) -> Ratios:
@@ -158,7 +167,7 @@ def measure(peers: Peers, parts: list[str], rounds: int) -> str:
         for name in parts:
             for what, ratio in PARTS[name](peers):
                 ratios.setdefault(what, []).append(ratio)
-                print(f"round {number + 1}: {what} {ratio:.2f}", file=sys.stderr, flush=True)
+                _say(f"round {number + 1}: {what} {ratio:.2f}")
     lines = [f"{'ratio':58} {'median':>8} {'least':>8} {'most':>8}"]
     for what, values in ratios.items():
         middle = statistics.median(values)

@@ -104,3 +104,29 @@ def test_a_process_reports_times_scores_and_memory(
     assert len(result["seconds"]) == 2
     assert result["memory"] >= 0
     assert result["scores"]["accuracy"] >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("reached", "ratio"), [([0.7, 0.9], 6 / 20), ([0.7] * 6, float("inf"))], ids=["late", "never"]
+)
+def test_the_time_to_the_others_accuracy_is_that_of_the_shortest_run_that_reaches_it(
+    reached: list[float],
+    ratio: float,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    speed = script("peer_speed", monkeypatch)
+    # Right for nine of ten images, in 20 seconds.
+    right = np.eye(2)[[0] * 10]
+    outcome = speed.Outcome(right, np.array([0] * 9 + [1]), [12.0, 8.0])
+    monkeypatch.setattr(speed, "run_fastai", lambda *_: outcome)
+    runs = iter(reached)
+    monkeypatch.setattr(
+        speed,
+        "run",
+        lambda *_, epochs: {"seconds": [3.0] * epochs, "scores": {"accuracy": next(runs)}},
+    )
+    ((_, found),) = speed.to_accuracy(speed.Peers(settings, ""))
+    assert found == pytest.approx(ratio)
+    assert "fastai: accuracy 0.900 in 20.0 s" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -107,6 +108,7 @@ class BatchLoader:
         workers: Number of worker processes; 0 loads in this process.
         pin_memory: Whether to use page-locked memory, for copies to a GPU.
         one_size: Whether to split each batch into batches of images of one original size.
+        pixels: Their pixels at most, see ``split_by_size``.
     """
 
     def __init__(
@@ -116,13 +118,14 @@ class BatchLoader:
         workers: int = 0,
         pin_memory: bool = False,
         one_size: bool = False,
+        pixels: int = sys.maxsize,
     ) -> None:
         self.dataset = dataset
         self._plan: list[list[Key]] = []
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=self._plan,  # replaced every epoch
-            collate_fn=_Collate(collate, one_size),
+            collate_fn=_Collate(collate, pixels if one_size else None),
             num_workers=workers,
             pin_memory=pin_memory,
             persistent_workers=workers > 0,
@@ -137,7 +140,7 @@ class BatchLoader:
             plan: Keys (index, view) of each batch.
 
         Yields:
-            One batch per entry, on the CPU; one per entry and image size with ``one_size``.
+            One batch per entry, on the CPU; several of an entry that was split.
 
         Raises:
             DataError: A sample cannot be loaded; the message names it.
@@ -163,16 +166,19 @@ class BatchLoader:
 @dataclass
 class _Collate:
     collate: Callable[[list[Any]], Any]
-    one_size: bool
+    pixels: int | None
 
     def __call__(self, items: list[Item | Unreadable]) -> list[Batch] | Unreadable:
-        groups: dict[tuple[int, int] | None, list[Item]] = {}
+        loaded: list[Item] = []
         for item in items:
             if isinstance(item, Unreadable):
                 return item
-            groups.setdefault(item.size if self.one_size else None, []).append(item)
+            loaded.append(item)
+        groups: list[Sequence[int]] = [range(len(loaded))]
+        if self.pixels is not None:
+            groups = split_by_size([item.size for item in loaded], self.pixels)
         try:
-            return [self._batch(group) for group in groups.values()]
+            return [self._batch([loaded[i] for i in group]) for group in groups]
         except DataError as error:
             return Unreadable(str(error))
 
@@ -237,6 +243,30 @@ def ordered_batches(count: int, batch_size: int) -> list[list[int]]:
         Sample positions of each batch.
     """
     return [list(range(i, min(i + batch_size, count))) for i in range(0, count, batch_size)]
+
+
+def split_by_size(sizes: Sequence[tuple[int, ...]], pixels: int) -> list[Sequence[int]]:
+    """Split a batch into batches of images of one size, of which one alone may have more pixels than allowed.
+
+    Args:
+        sizes: Height and width of each image.
+        pixels: Pixels of a batch.
+
+    Returns:
+        Positions in the batch.
+
+    Examples:
+        >>> split_by_size([(2, 3), (4, 4), (2, 3), (2, 3)], pixels=12)
+        [[0, 2], [3], [1]]
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for position, size in enumerate(sizes):
+        groups.setdefault(size, []).append(position)
+    parts: list[Sequence[int]] = []
+    for (height, width), members in groups.items():
+        most = max(1, pixels // (height * width))
+        parts += [members[i : i + most] for i in range(0, len(members), most)]
+    return parts
 
 
 def shard(batch: Sequence[int], rank: int, processes: int) -> list[int]:
@@ -317,3 +347,13 @@ def default_workers(device: torch.device) -> int:
         The number of worker processes.
     """
     return 0 if device.type == "cpu" else min(8, os.cpu_count() or 1)
+
+
+def pixels_at_once(device: torch.device) -> int:
+    """Return how many pixels of outputs at the images' own sizes are computed at once.
+
+    Args:
+        device: Device of the network. Results at full resolution with all classes would need more memory than a
+            training step; on a CPU, single images are as fast as many.
+    """
+    return 2**18 if device.type == "cpu" else 2**22

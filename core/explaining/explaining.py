@@ -24,7 +24,7 @@ from visiongraft.html import html_figure
 from visiongraft.inputs.samples import InputSamples
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.options import check_choice
+from visiongraft.options import check_choice, checks_keywords
 from visiongraft.pages.parts import data_uri
 from visiongraft.saving.files import numbered
 from visiongraft.task import Task
@@ -97,6 +97,7 @@ class Explanation:
         return html_figure(data_uri(self.draw(), 320), f"{self.image}: {self.summary()}")
 
 
+@checks_keywords
 def explain(
     model: Model,
     images: Any,

@@ -74,7 +74,7 @@ def find_mistakes(data: Any, *, folds: int = FOLDS, **settings: Any) -> Mistakes
             return judged
         stored = _settings_of_run(Path(data), config)
         data, settings = stored.pop("data"), {**stored, **settings}
-    given = completed_settings("find_mistakes", data, settings, without=(*refused, "learning_rate"))
+    given = completed_settings(find_mistakes, data, settings, without=(*refused, "learning_rate"))
     config, task, _ = new_settings(given)
     if task.inputs != IMAGES:
         raise OptionError(

@@ -28,11 +28,13 @@ class GroupDecisions:
     Attributes:
         rules: What the model has as ``RULES``: ``rules`` by name of the group, and what its predictions need besides.
         find: Returns the group of an image, given its position and name.
+        given: Number of groups, if they were given one for each image.
         unknown: How many images were of each group that has no rule.
     """
 
     rules: Mapping[str, Any]
     find: Callable[[int, str], str]
+    given: int | None = None
     unknown: Counter[str] = field(default_factory=Counter)
 
     @classmethod
@@ -55,7 +57,8 @@ class GroupDecisions:
         rules = facts.get(RULES)
         if not isinstance(rules, Mapping) or not isinstance(rules.get("rules"), Mapping):
             raise OptionError(f"groups: {where} has no thresholds by group; {REMEDY}")
-        return cls(rules, _finder(groups))
+        named = callable(groups) or isinstance(groups, (str, Path))
+        return cls(rules, _finder(groups), None if named else len(groups))  # type: ignore[arg-type]
 
     def decided(self, prediction: Any, position: int, name: str) -> Any:
         """Return the prediction of an image as the rule of its group decides.
@@ -78,8 +81,17 @@ class GroupDecisions:
             self.unknown[group] += 1
         return own(self.rules, group, _drawn(name))
 
-    def warn(self) -> None:
-        """Warn of images of groups that have no rule, which are decided as without groups."""
+    def finish(self, images: int) -> None:
+        """Warn of images of groups that have no rule, which were decided as without groups.
+
+        Args:
+            images: Number of images that were decided.
+
+        Raises:
+            OptionError: There are more groups than images.
+        """
+        if self.given is not None and self.given > images:
+            raise OptionError(f"groups has {self.given} names for {images} images")
         if self.unknown:
             names = name_some([f"{name or '(none)'} ({n})" for name, n in self.unknown.items()])
             log.warning("groups without a threshold of their own, decided by 0.5: %s", names)

@@ -49,14 +49,18 @@ class BatchChoice:
     Attributes:
         size: The batch size.
         reason: Why, in words.
+        accumulate: Batches whose gradients are accumulated in a step; more than 1 if memory does not allow the
+            batch size that the number of images calls for.
     """
 
     size: int
     reason: str
+    accumulate: int = 1
 
     def __str__(self) -> str:
         """Describe the choice in one line."""
-        return f"batch size {self.size}: {self.reason}"
+        steps = f" in steps of {self.accumulate} batches" if self.accumulate > 1 else ""
+        return f"batch size {self.size}{steps}: {self.reason}"
 
 
 def set_batch_size(run: Run, asked: int | str | None, accelerator: Accelerator) -> None:
@@ -73,8 +77,7 @@ def set_batch_size(run: Run, asked: int | str | None, accelerator: Accelerator) 
     if asked == AUTO:
         use_batch_size(run, find_batch_size(run, accelerator))
     elif asked is None:
-        size = BATCH_SIZE if _compares_samples(run) else usual_batch_size(len(run.training))
-        each = max(1, size // int(accelerator.num_processes))
+        each = max(1, _usual_size(run) // int(accelerator.num_processes))
         run.config = replace(run.config, batch_size=each)
 
 
@@ -90,9 +93,10 @@ def usual_batch_size(images: int) -> int:
     return next((size for most, size in SMALL_SETS.items() if images < most), BATCH_SIZE)
 
 
-def _compares_samples(run: Run) -> bool:
-    """Check whether a loss of the run gets better with more samples in a batch."""
-    return run.network.task.loss_over_pairs or bool(run.streams)
+def _usual_size(run: Run) -> int:
+    """Return the batch size of a run, over all processes; large if a loss gets better with more samples in a batch."""
+    compares = run.network.task.loss_over_pairs or bool(run.streams)
+    return BATCH_SIZE if compares else usual_batch_size(len(run.training))
 
 
 def find_batch_size(run: Run, accelerator: Accelerator) -> BatchChoice:
@@ -106,7 +110,8 @@ def find_batch_size(run: Run, accelerator: Accelerator) -> BatchChoice:
 
     Returns:
         On a GPU the largest size that fits, on a CPU the smallest one of nearly the highest throughput;
-        in both cases at most 128, and with at least four steps in an epoch.
+        in both cases at most 128, and with at least four steps in an epoch. Where memory allows less than the
+        usual size, the largest that it allows, in steps of several batches.
 
     Raises:
         TrainingError: Not even the smallest size fits.
@@ -119,12 +124,17 @@ def find_batch_size(run: Run, accelerator: Accelerator) -> BatchChoice:
             return BatchChoice(sizes[0], f"the only one for {len(run.training)} training images")
         index, phase = _most_demanding(copy, accelerator)
         choose = _largest if accelerator.device.type == "cuda" else _fast_enough
-        return choose(copy, accelerator, sizes, index, phase)
+        choice = choose(copy, accelerator, sizes, index, phase)
+        if choice.accumulate > 1 and run.config.accumulate > 1:  # as the user wants it
+            return replace(choice, accumulate=1)
+        return choice
 
 
 def use_batch_size(run: Run, choice: BatchChoice) -> None:
     """Train a run with the batch size that was chosen, and say so as it begins."""
     run.config = replace(run.config, batch_size=choice.size)
+    if choice.accumulate > 1:
+        run.config = replace(run.config, accumulate=choice.accumulate)
     run.notes += (str(choice),)
     log.info("%s", choice)
 
@@ -169,7 +179,8 @@ def _largest(
         if _fits(run, accelerator, size, index, phase):
             why = f"{failed} does not fit" if failed else "no larger one was tried"
             name = accelerator.device.type
-            return BatchChoice(size, f"the largest that fits into the memory of {name}; {why}")
+            reason = f"the largest that fits into the memory of {name}; {why}"
+            return BatchChoice(size, reason, _batches_of_a_step(run, size, sizes))
         failed = size
     raise TrainingError(
         f"{WHAT}: not even {failed} images fit into the memory of {accelerator.device.type}; choose a "
@@ -216,17 +227,25 @@ def _fast_enough(
     grown, why = 0, ""
     for size in sizes:
         if 2 * grown > available_memory():
-            why = f"; {size} might not fit into memory"
+            why = f"{size} might not fit into memory"
+            largest = max(speeds)
+            if (batches := _batches_of_a_step(run, largest, sizes)) > 1:
+                return BatchChoice(largest, why, batches)
             break
         if speeds and time.monotonic() - started > LIMIT:
-            why = f"; larger ones were not tried after {LIMIT:.0f} s"
+            why = f"larger ones were not tried after {LIMIT:.0f} s"
             break
         before = used_memory()
         with _trial(run, accelerator, size, index, phase) as trial:
             trial.step()
             grown = max(grown, used_memory(peak=True) - before)
             speeds[size] = trial.images / trial.seconds()
-    return choice_of(speeds, why)
+    return choice_of(speeds, f"; {why}" if why else "")
+
+
+def _batches_of_a_step(run: Run, size: int, sizes: Sequence[int]) -> int:
+    """Return how many batches of the largest size that memory allows make one of the usual size."""
+    return max(1, min(_usual_size(run), sizes[-1]) // size)
 
 
 def choice_of(speeds: dict[int, float], why: str = "") -> BatchChoice:

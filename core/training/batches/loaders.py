@@ -8,9 +8,15 @@ from dataclasses import dataclass, field
 import torch
 
 from visiongraft.config import FitConfig
-from visiongraft.data.loader import BatchLoader, SampleDataset, default_workers
+from visiongraft.data.loader import (
+    BatchLoader,
+    SampleDataset,
+    default_workers,
+    pixels_at_once,
+)
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.network import Network
+from visiongraft.training.batches.own_augmentation import Augment, training_transform
 from visiongraft.training.selection.criteria import VALIDATION
 
 TRAIN = "train"
@@ -30,6 +36,7 @@ class ImageLoaders:
         streams: Names of the streams that training steps use.
         digests: Digest of the content of each image, by part; a part whose images may change when
             they are loaded again has none.
+        augment: The user's own augmentation, in place of the task's.
     """
 
     network: Network
@@ -40,6 +47,7 @@ class ImageLoaders:
     evaluation: Mapping[str, Samples] = field(default_factory=dict)
     streams: tuple[str, ...] = ()
     digests: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    augment: Augment | None = None
     _loaders: dict[tuple[str, bool, bool], BatchLoader] = field(default_factory=dict)
 
     @property
@@ -49,8 +57,9 @@ class ImageLoaders:
 
     @property
     def transform(self) -> Transform | None:
-        """The task's training-time augmentation."""
-        return self.network.task.train_transform(self.network.preprocess.config)
+        """The augmentation of training images."""
+        network = self.network
+        return training_transform(network.task, network.preprocess.config, self.augment)
 
     @property
     def plain_batch_size(self) -> int:
@@ -81,7 +90,8 @@ class ImageLoaders:
             samples: The samples.
             augment: Whether to augment.
             whole: Collate targets; otherwise batches contain a list of them.
-            one_size: Whether to split each batch into batches of images of one original size.
+            one_size: Whether to split each batch into batches of images of one original size, which are
+                decoded at that size.
         """
         workers = self.config.workers
         return BatchLoader(
@@ -95,6 +105,7 @@ class ImageLoaders:
             default_workers(self.device) if workers is None else workers,
             pin_memory=self.device.type == "cuda",
             one_size=one_size,
+            pixels=pixels_at_once(self.device),
         )
 
     def view(self, epoch: int, augment: bool) -> int:

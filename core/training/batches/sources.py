@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from visiongraft.caching.plan import PROBE_BATCH, ReplayPlan, plan_replay
 from visiongraft.caching.store import Replay, Store
 from visiongraft.data.batch import Batch
+from visiongraft.data.loader import pixels_at_once, split_by_size
 from visiongraft.errors import ReplayError
 from visiongraft.schedules import Phase
 from visiongraft.system.byte_sizes import readable_size
@@ -67,8 +68,8 @@ class CachedBatches:
     def evaluation(self, part: str, plan: Sequence[Sequence[int]]) -> Iterator[Batch]:
         """Load the features of the images of a part to evaluate."""
         if self.images.network.one_size:
-            sizes = self.stores[part].sizes
-            plan = [each for batch in plan for each in _by_size(batch, sizes)]
+            sizes, pixels = self.stores[part].sizes, pixels_at_once(self.images.device)
+            plan = [each for batch in plan for each in _split(batch, sizes, pixels)]
         return self._play(part, plan, 0)
 
     def _play(self, part: str, plan: Sequence[Sequence[int]], offset: int) -> Iterator[Batch]:
@@ -87,11 +88,9 @@ class CachedBatches:
 PhaseBatches = ImageBatches | CachedBatches
 
 
-def _by_size(batch: Sequence[int], sizes: NDArray[np.int64]) -> list[list[int]]:
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for index in batch:
-        groups.setdefault(tuple(sizes[index].tolist()), []).append(index)
-    return list(groups.values())
+def _split(batch: Sequence[int], sizes: NDArray[np.int64], pixels: int) -> list[list[int]]:
+    groups = split_by_size([tuple(sizes[index].tolist()) for index in batch], pixels)
+    return [[batch[position] for position in group] for group in groups]
 
 
 def choose_batches(

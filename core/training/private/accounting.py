@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import warnings
 from dataclasses import replace
@@ -24,12 +25,16 @@ def opacus(module: str) -> Any:
     Raises:
         PluginError: Opacus is not installed.
     """
+    handlers, level = list(logging.root.handlers), logging.root.level
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about its own optional dependencies
             return import_module(f"opacus.{module}")
     except ImportError as error:
         raise PluginError("privacy needs Opacus: pip install 'visiongraft[privacy]'") from error
+    finally:
+        logging.root.handlers[:] = handlers  # it adds one, which would print all lines once more
+        logging.root.setLevel(level)
 
 
 def asked_privacy(run: Run) -> Privacy | None:

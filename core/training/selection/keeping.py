@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ class BestWeights:
     """The weights of the epoch to keep so far.
 
     Attributes:
-        tensors: By names of the network's state, on the CPU; empty before the first epoch.
+        tensors: By names of the network's state, on the CPU; before the end of the first epoch only memory for them.
         written: Whether they are in a file.
     """
 
@@ -56,10 +56,30 @@ class BestWeights:
             "evaluation": measured.others,
             **_details(measured),
         }
-        network = run.network.state_dict()
-        self.tensors = {n: t.detach().to("cpu", copy=True) for n, t in network.items()}
-        self.written = False
+        self.keep(run.network.state_dict())
         return True
+
+    def reserve(self, tensors: Mapping[str, Tensor]) -> None:
+        """Allocate memory, unless there is some.
+
+        Done before the first step, since small blocks among those that steps free would keep the steps after from
+        using them again.
+        """
+        if not self.tensors:
+            self.keep(tensors)
+            self.written = True
+
+    def keep(self, tensors: Mapping[str, Tensor]) -> None:
+        """Copy tensors over those that were kept before."""
+        for name in [name for name in self.tensors if name not in tensors]:
+            del self.tensors[name]
+        for name, tensor in tensors.items():
+            kept = self.tensors.get(name)
+            if kept is None or (kept.shape, kept.dtype) != (tensor.shape, tensor.dtype):
+                self.tensors[name] = tensor.detach().to("cpu", copy=True)
+            else:
+                kept.copy_(tensor.detach())
+        self.written = False
 
     def write(self, folder: Path, best: dict[str, Any] | None) -> None:
         """Write the weights, if that is not done yet."""

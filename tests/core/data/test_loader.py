@@ -21,6 +21,7 @@ from visiongraft.data.loader import (
     ordered_batches,
     shard,
     shuffled_batches,
+    split_by_size,
 )
 from visiongraft.errors import DataError, TrainingError
 from visiongraft.preprocess import Preprocess, PreprocessConfig
@@ -55,6 +56,31 @@ def test_no_process_is_left_with_a_single_sample(count, size, processes):
     assert sorted(i for b in batches for i in b) == list(range(count))
     parts = [shard(b, rank, processes) for b in batches for rank in range(processes)]
     assert count < 2 * processes or min(map(len, parts)) > 1
+
+
+SIZES = st.tuples(st.integers(1, 9), st.integers(1, 9))
+
+
+@given(st.lists(SIZES, max_size=30), st.integers(1, 200))
+def test_a_batch_is_split_by_size_and_pixels(sizes: list[tuple[int, int]], pixels: int) -> None:
+    parts = split_by_size(sizes, pixels)
+    assert sorted(i for part in parts for i in part) == list(range(len(sizes)))
+    for part in parts:
+        assert len({sizes[i] for i in part}) == 1
+        assert list(part) == sorted(part)
+        height, width = sizes[part[0]]
+        assert len(part) == 1 or len(part) * height * width <= pixels
+
+
+def test_batches_of_one_size_hold_no_more_pixels_than_allowed() -> None:
+    images = [np.zeros((4, side, 3), np.uint8) for side in (5, 6, 5, 5, 5)]
+    dataset = SampleDataset(
+        DatasetSamples.of([(image, i) for i, image in enumerate(images)]),
+        Preprocess(PreprocessConfig((8, 8))),
+    )
+    loader = BatchLoader(dataset, default_collate, one_size=True, pixels=2 * 4 * 5)
+    found = [batch.indices.tolist() for batch in loader.batches([[(i, 0) for i in range(5)]])]
+    assert found == [[0, 2], [3, 4], [1]]
 
 
 @given(size=st.integers(0, 30), processes=st.integers(1, 5))

@@ -74,7 +74,7 @@ def test_on_a_gpu_sizes_are_halved_until_one_fits(
     monkeypatch.setattr(fitting.Engine, "train", stop)
     with pytest.raises(Stopped):
         fit_toy(toy_data(80), schedule="full", batch_size="auto", out=tmp_path / "run")
-    assert chosen[0].size == 4
+    assert (chosen[0].size, chosen[0].accumulate) == (4, 2)  # 8 is usual for 65 images
     assert chosen[0].reason == "the largest that fits into the memory of cpu; 8 does not fit"
     # 65 training images: with batches of 16 the last batch of an epoch has 17.
     assert tried[:3] == [17, 9, 5]
@@ -109,15 +109,38 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(
         fit_toy(toy_data(80), schedule="full", batch_size="auto")
 
 
-def test_a_size_that_might_not_fit_on_a_cpu_is_not_tried(
-    fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each size that is tried use more than half of the memory."""
     used = iter(range(0, 10**6, 1000))
     monkeypatch.setattr(batch_finder, "used_memory", lambda peak=False: next(used))
     monkeypatch.setattr(batch_finder, "available_memory", lambda: 1500)
-    fit_toy(toy_data(80), schedule="full", epochs=1, batch_size="auto", out=tmp_path / "run")
-    assert FitConfig.read(tmp_path / "run").batch_size == 2
-    assert "4 might not fit into memory" in (tmp_path / "run" / "run.log").read_text()
+
+
+def test_a_size_that_might_not_fit_on_a_cpu_is_made_up_of_several_batches(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little_memory(monkeypatch)
+    run, settings = tmp_path / "run", {"schedule": "full", "epochs": 1, "batch_size": "auto"}
+    auto = fit_toy(toy_data(80), **settings, out=run)
+    config = FitConfig.read(run)
+    assert (config.batch_size, config.accumulate) == (2, 4)
+    said = "batch size 2 in steps of 4 batches: 4 might not fit into memory"
+    assert said in (run / "run.log").read_text()
+    plain = fit_toy(toy_data(80), **{**settings, "batch_size": 2}, accumulate=4)
+    for name, tensor in plain.network.state_dict().items():
+        assert torch.equal(auto.network.state_dict()[name], tensor), name
+    again = fit_toy(toy_data(80), **settings, out=run, resume=True)
+    assert again.facts["metrics"] == auto.facts["metrics"]
+
+
+def test_gradients_are_accumulated_as_the_user_says(
+    fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    little_memory(monkeypatch)
+    settings = {"schedule": "full", "epochs": 1, "batch_size": "auto", "accumulate": 3}
+    fit_toy(toy_data(80), **settings, out=tmp_path / "run")
+    config = FitConfig.read(tmp_path / "run")
+    assert (config.batch_size, config.accumulate) == (2, 3)
 
 
 def test_the_phase_with_the_most_expensive_steps_is_tried(

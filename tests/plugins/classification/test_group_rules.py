@@ -134,6 +134,8 @@ def test_what_has_no_rules_or_other_images_refuses_groups(
         Predictor(tmp_path / "other.onnx").predict(files[:1], groups=["a"])
     with pytest.raises(OptionError, match="groups has 1 names, and there are more images"):
         Predictor(exported).predict(files[:2], groups=["a"])
+    with pytest.raises(OptionError, match="groups has 3 names for 2 images"):
+        Predictor(exported).predict(files[:2], groups=["a"] * 3)
     with pytest.raises(DataError):
         Predictor(exported).predict(files[:2], groups=tmp_path / "nothing.csv")
 

@@ -102,7 +102,7 @@ class Deployment:
             env=self.environment,
             cwd=self.folder,
             capture_output=True,
-            timeout=500,
+            timeout=1500,
             check=False,  # it is 0 even if an app failed
         )
         (self.folder / "run.log").write_bytes(done.stdout + done.stderr)
@@ -152,7 +152,7 @@ def test_secure_aggregation_over_grpc_finds_the_mean_and_models_state_all_licens
     deployment: Deployment, settings: Any, sites: Any, tmp_path: Path
 ) -> None:
     two = {name: sites[name] for name in ("east", "south")}
-    config = settings(rounds=1, least_sites=2, secure_aggregation=True, timeout=400)
+    config = settings(rounds=1, least_sites=2, secure_aggregation=True, timeout=900)
     app = write_app(config, tmp_path / "app")
     for site, data in two.items():
         deployment.join(site, data, license="CC-BY-4.0" if site == "east" else "MIT")

@@ -25,6 +25,7 @@ from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.schedules import Phase
 from visiongraft.seeds import random_state
+from visiongraft.training.batches import loaders, sources
 from visiongraft.training.batches.loaders import ImageLoaders
 from visiongraft.training.batches.sources import (
     CachedBatches,
@@ -268,6 +269,18 @@ def test_both_kinds_of_batches_have_the_same_samples_and_the_network_the_same_re
             torch.testing.assert_close(
                 scores(played, one), scores(computed, other), rtol=1e-4, atol=1e-5
             )
+
+
+def test_large_images_to_decode_are_split_alike_in_both_kinds_of_batches(
+    choose: Choose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Network, "one_size", True)
+    for module in (sources, loaders):
+        monkeypatch.setattr(module, "pixels_at_once", lambda device: 1)
+    for choice in (choose(), choose(replay="off")):
+        batches = choice.feed.evaluation("validation", [[3, 0], [1]])
+        assert [batch.indices.tolist() for batch in batches] == [[3], [0], [1]]
+        assert [len(b.indices) for b in choice.feed.train(PLAN, 0)] == [len(p) for p in PLAN]
 
 
 def scores(choice: Choice, batch: Batch) -> torch.Tensor:
