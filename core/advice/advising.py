@@ -70,6 +70,8 @@ REFUSED = (
     "adapters",
     "streams",
     "privacy",
+    "metrics",
+    "augment",
 )
 TIMED = 64  # images that reading and backbones are timed on
 USED = 0.4  # fraction of the time for reading images and computing features
@@ -127,7 +129,7 @@ def advise(
         raise OptionError(f"backbones={backbones!r} is not a list of names or folders")
     if scorers is not None and (isinstance(scorers, str) or not scorers):
         raise OptionError(f"scorers={scorers!r} is not a list of names")
-    given = completed_settings("advise", data, settings, without=REFUSED)
+    given = completed_settings(advise, data, settings, without=REFUSED)
     config, task, _ = new_settings({**given, "backbone": str(backbones[0])})
     if task.inputs != IMAGES:
         raise OptionError(

@@ -23,6 +23,8 @@ NOT_ADVISED = (
     "adapters",
     "streams",
     "privacy",
+    "metrics",
+    "augment",
 )
 NOTE = "(95% intervals; *: cannot be distinguished from the best)"
 
@@ -95,7 +97,7 @@ def advise(
     return Answer(asdict(advice), [*shown, *advice.lines(), *written])
 
 
-@takes_settings(without=("budget", "privacy"))
+@takes_settings(without=("budget", "privacy", "metrics"))
 def lr_find(
     ctx: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],

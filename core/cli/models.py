@@ -61,6 +61,14 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC",
+            help="A metric of torchmetrics beside the task's, such as MulticlassAUROC or "
+            "auroc=MulticlassAUROC(average=none); repeatable.",
+        ),
+    ] = None,
     provider: Provider = None,
     time_limit: TimeLimit = None,
     as_json: Json = False,
@@ -71,9 +79,11 @@ def evaluate(
         if predictor is None:
             from visiongraft.model import load
 
-            results = load(model).evaluate(data, by=by, batch_size=batch_size, tile=tile)
+            results = load(model).evaluate(
+                data, by=by, batch_size=batch_size, tile=tile, metrics=metric
+            )
         else:
-            results = _evaluate_exported(predictor, data, by, batch_size)
+            results = _evaluate_exported(predictor, data, by, batch_size, metric)
     numbers = [
         [name, _number(value)]
         for name, value in results.items()
@@ -166,6 +176,9 @@ def predict(
 
     if csv and as_json:
         raise OptionError("--csv and --json both print to standard output; choose one")
+    for path in images or []:
+        if csv and path.suffix.lower() == ".csv" and not path.exists():
+            raise OptionError(f"--csv prints the table; to write it into a file, pass --out {path}")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
     if save_crops and folder is None:
@@ -326,12 +339,17 @@ def _exported(
 
 
 def _evaluate_exported(
-    predictor: ExportedModel, data: str, by: str | None, batch_size: int
+    predictor: ExportedModel,
+    data: str,
+    by: str | None,
+    batch_size: int,
+    metrics: list[str] | None,
 ) -> dict[str, Any]:
-    """Evaluate an exported file with the metrics of its task."""
+    """Evaluate an exported file with the metrics of its task, and the user's own."""
     from visiongraft.lookup.tasks import find_exported_task
     from visiongraft.training.evaluation import measure_all
     from visiongraft.training.measuring.evaluation_data import prepare_evaluation
+    from visiongraft.training.measuring.own_metrics import OwnMetrics
 
     metadata = predictor.metadata
     task = find_exported_task(metadata)
@@ -343,7 +361,8 @@ def _evaluate_exported(
         (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
         for images, positions in batches
     )
-    return {**measure_all(task, samples, by, decoded), **measured.facts}
+    own = OwnMetrics.of(metrics, task)
+    return {**measure_all(task, samples, by, decoded, own), **measured.facts}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:

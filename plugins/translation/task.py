@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
@@ -104,6 +105,26 @@ class Translation(ImageToImage):
             return None
         return PairTransform(preprocess.size, self.flip, whole=preprocess.resize != "pad")
 
+    def augmentable(self, image: Any, target: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the image, and the one that it is to become."""
+        return image, {"target": tv_tensors.Image(torch.as_tensor(target).permute(2, 0, 1))}
+
+    def augmented(
+        self,
+        target: Any,
+        parts: Mapping[str, Any],
+        size: tuple[int, int],
+        preprocess: PreprocessConfig,
+    ) -> Tensor:
+        """Return the target that has changed with its image."""
+        wanted = torch.as_tensor(parts.get("target"))
+        if tuple(wanted.shape) != (3, *size) or wanted.dtype != torch.uint8:
+            raise OptionError(
+                f"augment returned an image of {size[0]}x{size[1]} pixels with a target {tuple(wanted.shape)} of "
+                f"{wanted.dtype}"
+            )
+        return wanted.as_subclass(Tensor).permute(1, 2, 0).contiguous()
+
     def collate(self, targets: list[Any]) -> Tensor | list[Tensor]:
         """Collate targets into a batch.
 
@@ -157,6 +178,11 @@ class Translation(ImageToImage):
         return parts
 
     # ---- results ----
+
+    def metric_inputs(self, name: str, decoded: Arrays, targets: Any) -> tuple[Tensor, Tensor]:
+        """Return images and their targets, float (N, 3, H, W) in 0..1."""
+        wanted = torch.stack([torch.as_tensor(target).permute(2, 0, 1) for target in targets])
+        return torch.as_tensor(decoded["image"]), wanted.float() / 255
 
     def build_metrics(self) -> ImageMetrics:
         return ImageMetrics(self.features, self.features_size)
