@@ -161,7 +161,20 @@ def proportion(right: Rights) -> Estimate:
         >>> round(found.low, 2), round(found.high, 2)
         (0.6, 0.98)
     """
-    count, value = len(right), float(right.mean())
+    return interval_of(float(right.mean()), len(right))
+
+
+def interval_of(value: float, count: int) -> Estimate:
+    """Return a fraction of some images with its interval (Wilson, 1927).
+
+    Args:
+        value: The fraction.
+        count: The number of images.
+
+    Examples:
+        >>> round(interval_of(1.0, 16).low, 2)
+        0.81
+    """
     square = NORMAL**2 / count
     middle = value + square / 2
     spread = NORMAL * float(np.sqrt(value * (1 - value) / count + square / (4 * count)))

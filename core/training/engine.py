@@ -89,6 +89,7 @@ class Engine:
             run.evaluation,
             tuple(run.streams),
             run.digests,
+            run.augment,
         )
         self.streams = Streams(
             run.network,

@@ -357,6 +357,10 @@ class Classification(Task):
         own = np.take_along_axis(probabilities, true[:, None], axis=1)[:, 0]
         return np.where(decoded["labels"] != true, 1 - own, 0.0)
 
+    def metric_inputs(self, name: str, decoded: Arrays, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities (N, C), and class ids (N,) or multi-hot labels (N, C)."""
+        return torch.as_tensor(decoded["probabilities"]), targets.to(torch.int64)
+
     def build_metrics(self) -> ClassificationMetrics:
         metrics = MultiLabelMetrics if self.multi_label else SingleLabelMetrics
         return metrics(bound_class_names(self.class_names))

@@ -22,7 +22,7 @@ from visiongraft.plugins.video.example import make_dataset
 from visiongraft.plugins.video.head import TEMPORAL, VideoHead, mean_of
 from visiongraft.plugins.video.reading import read_dataset, with_groups_held_out
 from visiongraft.plugins.video.shift import TSM
-from visiongraft.plugins.video.transforms import ClipTransform
+from visiongraft.plugins.video.transforms import ClipTransform, random_clip
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import LossParts, TaskExamples, Transform
 from visiongraft.task_contract.text_head import TextHead
@@ -90,6 +90,10 @@ class Video(Classification):
         if self.augment == "none":
             return None
         return ClipTransform(preprocess.size, self.augment, self.flip, self.frames)
+
+    def augmentable(self, image: Any, target: Any) -> tuple[Any, dict[str, Any]]:
+        """Return one of the clips of a video, at random."""
+        return random_clip(image, self.frames), {}
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         mixed, targets = super().mix(images.flatten(1, 2), targets)  # all frames of a clip alike
