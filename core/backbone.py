@@ -93,6 +93,7 @@ DATA_LICENSE = (
     "data license"  # entry of a provenance: license of the images that weights were trained on
 )
 IMAGES = "training images"
+BEFORE = "before: "  # begins what a provenance says of the model that training continued with
 UNKNOWN = "unknown"  # the license of weights for which none is stated
 _NON_COMMERCIAL = re.compile(r"(?i)\bnc\b|non-?commercial|research[ -]only")
 _NO_DERIVATIVES = re.compile(r"(?i)\bnd\b|no-?derivatives")

@@ -77,6 +77,48 @@ class TextPrompts(nn.Module, ABC):
             (N, dim), of any length.
         """
 
+    def nearest_words(self, context: Tensor) -> Sequence[str]:
+        """Return the word whose vector is nearest to each vector of a context, for people to read.
+
+        Args:
+            context: (M, width).
+
+        Returns:
+            M words or parts of words, as the encoder's vocabulary has them; none if it cannot tell, as by
+            default.
+        """
+        return ()
+
+
+class TextNetwork(nn.Module, ABC):
+    """The network of a text encoder, to be trained beside a backbone.
+
+    It contains what computes vectors of texts and nothing else. Parameters that do not take part, such as
+    the scale of cosines, require no gradient.
+    """
+
+    @abstractmethod
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Convert texts to token ids.
+
+        Args:
+            texts: At least one; longer ones than the encoder takes are cut.
+
+        Returns:
+            int64 (N, length), of one length for all texts.
+        """
+
+    @abstractmethod
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Compute the vectors of texts, differentiable with respect to the parameters.
+
+        Args:
+            tokens: int64 (N, length), from ``tokenize``.
+
+        Returns:
+            (N, dim), of any length.
+        """
+
 
 class TextEncoder(ABC):
     """Computes one vector for each text.
@@ -114,6 +156,15 @@ class TextEncoder(ABC):
 
         Raises:
             OptionError: The words are not apart from what follows, or too many.
+        """
+        return None
+
+    def trainable(self) -> TextNetwork | None:
+        """Return the network that computes the vectors, to be trained.
+
+        Returns:
+            A copy, whose vectors are those of ``encode``; ``None``, the default, if this encoder has no
+            network that could be trained.
         """
         return None
 

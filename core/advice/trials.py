@@ -94,13 +94,13 @@ class Trials:
     def _train_pretrained(self, seconds: float) -> None:
         epoch = seconds * len(self.labels)  # of a pass without gradients
         if epoch > self._left:
-            raise too_slow(epoch)
+            raise too_slow(epoch, self._left)
         with fold_trainer(self.config, self.task, self.checked, self.labels) as trainer:
             self._train_last_stages(trainer)
             # A step takes about three passes; the folds train on twice as many images as there are.
             fewest = 3 * 2 * epoch * min(FEWEST_EPOCHS, self.config.epochs)
             if fewest > self._left:
-                raise too_slow(fewest)
+                raise too_slow(fewest, self._left)
             self._train_all(trainer)
 
     @property

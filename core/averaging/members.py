@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from visiongraft.adaptation.networks import merged_network
-from visiongraft.backbone import DATA_LICENSE
+from visiongraft.backbone import BEFORE, DATA_LICENSE
 from visiongraft.data.samples import EvaluationSplit
 from visiongraft.errors import OptionError, name_some
 from visiongraft.model import TransferModel, load
@@ -20,6 +20,7 @@ from visiongraft.network import Network
 from visiongraft.options import is_integer
 from visiongraft.preparation.starting import lists_in
 from visiongraft.registry.manager import plugins
+from visiongraft.saving.saved_model import SAVED_MODEL
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.task import Task
 from visiongraft.training.evaluation import decode_samples, measure
@@ -98,7 +99,7 @@ class Members:
             difference = next(_differences(models[0], model), None)
             if difference is not None:
                 raise OptionError(f"{name} cannot be averaged with {names[0]}: {difference}")
-        if len({str(_begun_with(model)) for model in models}) > 1:
+        if not all(_are_related(models[0], model) for model in models[1:]):
             log.warning(
                 "the models do not start from the same weights according to their provenance; averages "
                 "are good only of models that do"
@@ -285,7 +286,22 @@ def _differ(shapes: Sequence[Mapping[str, Any]], name: str) -> bool:
     return shapes[0].get(name) != shapes[1].get(name)
 
 
-def _begun_with(model: TransferModel) -> dict[str, str]:
-    """Return what a model began with, without the license of what it was trained on."""
-    known = model.backbone_info.provenance
-    return {key: value for key, value in known.items() if not key.endswith(DATA_LICENSE)}
+def _are_related(one: TransferModel, other: TransferModel) -> bool:
+    """Check whether two models began with the same weights, or one with those of the other."""
+    longer, shorter = sorted(map(_begun_with, (one, other)), key=len, reverse=True)
+    return longer[-len(shorter) :] == shorter
+
+
+def _begun_with(model: TransferModel) -> list[dict[str, str]]:
+    """Return what a model began with, what that began with, and so on, without licenses of training images."""
+    found: list[dict[str, str]] = [{}]
+    for key, value in model.backbone_info.provenance.items():
+        depth = 0
+        while key.startswith(BEFORE):
+            depth, key = depth + 1, key.removeprefix(BEFORE)
+        found += [{} for _ in range(depth + 1 - len(found))]
+        if not key.endswith(DATA_LICENSE):
+            found[depth][key] = value
+    if found[-1].get("source", "").startswith(SAVED_MODEL):
+        found.append({})  # of a model of which nothing is known
+    return found

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from visiongraft.backbone import Backbone, Features
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, name_some
 from visiongraft.inputs import IMAGES
 from visiongraft.multi_task.names import check_head_name, flat_outputs
 from visiongraft.optimizers import task_optimizers
@@ -129,6 +129,12 @@ def _refuse_alone(name: str, task: Task) -> None:
         raise OptionError(
             f"head {name!r}: task {task.name!r} needs optimizers of its own ({names}) and cannot be combined "
             "with others"
+        )
+    rates = task.learning_rates()
+    if rates:
+        raise OptionError(
+            f"head {name!r}: task {task.name!r} has learning rates of its own (of {name_some(rates)}) and cannot "
+            "be combined with others"
         )
     if isinstance(getattr(task, "heads", None), Mapping):
         raise OptionError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visiongraft.adaptation.backbones import apply_adapter
 from visiongraft.adapters import AdapterChoice
-from visiongraft.backbone import Backbone, BackboneSource
+from visiongraft.backbone import BEFORE, Backbone, BackboneSource
 from visiongraft.data.batch import weights_channels_last
 from visiongraft.errors import ArtifactError
 from visiongraft.module_backbone import as_saved
@@ -233,7 +233,7 @@ def load_saved_backbone(
         }
         fit_weights(backbone, tensors, str(folder / WEIGHTS))
         source = {"source": f"{SAVED_MODEL} {name}", "task": config.task}
-        parent = {f"before: {k}": v for k, v in config.backbone["provenance"].items()}
+        parent = {f"{BEFORE}{k}": v for k, v in config.backbone["provenance"].items()}
         backbone.info = replace(backbone.info, provenance={**source, **parent})
     elif weights is not None:
         load_weights(backbone, Path(weights), partial=partial, license=weights_license)

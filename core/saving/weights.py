@@ -43,7 +43,8 @@ WRAPPERS = (
 )
 PREFIXES = ("module.", "_orig_mod.", "model.")  # taken off where all names have them
 # Parts of larger networks that may be the backbone; the one of which most tensors fit is taken.
-PARTS = (*PREFIXES, "backbone.", "encoder.", "teacher.", "student.", "network.", "net.")
+# fastai's learners are a sequence of body, "0.", and head.
+PARTS = (*PREFIXES, "backbone.", "encoder.", "teacher.", "student.", "network.", "net.", "0.")
 NESTED = 3  # such prefixes in a row
 # Settings and results that training programs save beside tensors: containers of values, without code.
 SAFE: list[Any] = [
@@ -167,10 +168,7 @@ def fit_weights(
     Raises:
         WeightsError: They do not fit, or none does.
     """
-    fit = max(
-        (compare(backbone, backbone.convert_weights(part)) for part in _parts(tensors)),
-        key=lambda each: len(each.matching),
-    )
+    fit = max(_fits(backbone, tensors), key=lambda each: len(each.matching))
     expected = _expected(backbone)
     loaded = [name for name in expected if name in fit.matching]
     if not loaded:
@@ -264,6 +262,28 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if fault:
         raise WeightsError(f"weights file {path}: {fault}; save it as dense float tensors")
     return tensors
+
+
+def _fits(backbone: Backbone, tensors: dict[str, Tensor]) -> Iterator[Fit]:
+    """Compare each part of a network that may be the backbone."""
+    for part in _parts(tensors):
+        yield compare(backbone, backbone.convert_weights(part))
+        if all(name.partition(".")[0].isdecimal() for name in part):
+            yield compare(backbone, _by_position(backbone, part))
+
+
+def _by_position(backbone: Backbone, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Name numbered layers as the backbone's, in order, as fastai numbers the layers of torchvision's networks."""
+    own = list(backbone.state_dict())
+    shared = _shared_prefix(own)
+    layers = dict.fromkeys(name.removeprefix(shared).partition(".")[0] for name in own)
+    numbers = sorted({int(name.partition(".")[0]) for name in tensors})
+    names = dict(zip(map(str, numbers), layers, strict=False))
+    split = {name: name.partition(".")[::2] for name in tensors}
+    return {
+        f"{shared}{names[number]}.{rest}" if number in names else name: tensors[name]
+        for name, (number, rest) in split.items()
+    }
 
 
 def _parts(tensors: dict[str, Tensor], depth: int = NESTED) -> Iterator[dict[str, Tensor]]:

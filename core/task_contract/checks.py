@@ -17,7 +17,7 @@ from visiongraft.task import AnyTask, Task
 from visiongraft.task_contract.optional import OptionalMethods
 
 # Arguments that a method may leave out: the core passes them to those that take them.
-MAY_TAKE = {"build_loss": ("backbone",)}
+MAY_TAKE = {"build_loss": ("backbone",), "embed_texts": ("network",)}
 
 MISSPELLED = 0.87  # similarity above which a name is taken for a misspelling of another
 

@@ -16,9 +16,21 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Samples, Splits
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
+from visiongraft.task import (
+    Arrays,
+    Decoded,
+    Disagreement,
+    ExportSupport,
+    Task,
+    TaskExamples,
+    Transform,
+    compare_arrays,
+)
+from visiongraft.verification.engine import TOLERANCE
 
 SHADES = 3
+# What the tolerance makes one rounding of a float32 number at 1, the brightness of white.
+SMALLEST_SCALE = float(np.finfo(np.float32).eps) / TOLERANCE
 
 Dataset = list[tuple[np.ndarray[Any, Any], float]]
 
@@ -124,6 +136,9 @@ class Specimen(Task):
     def predictions(self, decoded: Arrays) -> list[Measured]:
         return [Measured(float(value)) for value in decoded["brightness"]]
 
+    def export_support(self) -> ExportSupport:
+        return ExportSupport(compare=compare_brightness)
+
     def examples(self) -> TaskExamples:
         return TaskExamples(make_dataset, lambda targets: {"brightness": targets.numpy()})
 
@@ -148,6 +163,28 @@ class Shades(Specimen):
 
     def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
         return {"brightness": outputs.argmax(1).to(torch.float32)}
+
+
+def compare_brightness(reference: Arrays, candidate: Arrays) -> Disagreement:
+    """Compare by relative difference, of values near 0 relative to ``SMALLEST_SCALE``.
+
+    A brightness is a sum of terms of either sign, whose size is that of white. For a black image they
+    cancel each other, and what is left is no more exact than the terms.
+
+    Args:
+        reference: The values to trust.
+        candidate: The values to judge.
+
+    Examples:
+        >>> black, other = {"b": np.array([1e-4])}, {"b": np.array([1e-4 + 1.6e-8])}
+        >>> compare_brightness(black, other).difference < 1e-4 < compare_arrays(black, other).difference
+        True
+    """
+    padded = (
+        {n: np.append(v, SMALLEST_SCALE) for n, v in each.items()}
+        for each in (reference, candidate)
+    )
+    return compare_arrays(*padded)
 
 
 def make_dataset(folder: Path, count: int, seed: int) -> Dataset:

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from visiongraft.class_file import ClassFile
+from visiongraft.errors import OptionError
 from visiongraft.model import TransferModel
 from visiongraft.text.origin import text_origin
-from visiongraft.text.prompts import Classes, class_texts, class_vectors
-from visiongraft.text.zero_shot import TEMPLATE_FACT, centered_on
+from visiongraft.text.prompts import Classes, class_texts
+from visiongraft.text.zero_shot import TEMPLATE_FACT
 
 
 def save_classes(
@@ -29,7 +30,8 @@ def save_classes(
         model: The model that was exported, which ``zero_shot`` made.
         classes: As for ``zero_shot``.
         text: The text encoder of the model, if its name does not tell where it is, as of a folder.
-        templates: As for ``zero_shot``; those of the model if ``None``.
+        templates: As for ``zero_shot``; those of the model if ``None``. Learned words (``learn_prompts``) stand
+            in place of those of the model's first template, and leave no choice.
 
     Raises:
         OptionError: The model is not one that ``zero_shot`` made, or the encoder is another one.
@@ -41,9 +43,10 @@ def save_classes(
         ``visiongraft predict pets.onnx --classes birds.safetensors photos/``
     """
     origin = text_origin(model, text)
+    if templates is not None and origin.learned is not None:
+        raise OptionError("learned words stand in place of a template's; leave out templates")
     texts = class_texts(classes, origin.facts[TEMPLATE_FACT] if templates is None else templates)
-    found = class_vectors(origin.encoder, texts)
-    vectors = origin.scale * centered_on(origin.center, found)
+    vectors = origin.weights(texts)
     # Classes without images have no penalty, and those of networks of images and text all have the same bias.
     biases = np.full(len(vectors), origin.biases.max())
     inputs = model.task.open_inputs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,16 @@ from numpy.typing import NDArray
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.lookup.text_encoders import load_text_encoder
 from visiongraft.model import TransferModel
+from visiongraft.text.learned import LearnedWords
 from visiongraft.text.prompts import class_vectors
-from visiongraft.text.zero_shot import CENTERED, ENCODER, FACT, TEXTS, centered_on
+from visiongraft.text.zero_shot import (
+    CENTERED,
+    ENCODER,
+    FACT,
+    TEMPLATE_FACT,
+    TEXTS,
+    centered_on,
+)
 from visiongraft.text_encoders import TextEncoder
 
 
@@ -26,6 +35,7 @@ class TextOrigin:
         center: float64 (dim,), what is subtracted from vectors of classes.
         scale: Factor of the cosines.
         biases: float64 (C,).
+        learned: The words that were learned since, if any were.
     """
 
     encoder: TextEncoder
@@ -33,6 +43,15 @@ class TextOrigin:
     center: NDArray[np.float64]
     scale: float
     biases: NDArray[np.float64]
+    learned: LearnedWords | None
+
+    def weights(self, texts: Mapping[str, Sequence[str]]) -> NDArray[np.float64]:
+        """Compute the weights of a last layer for classes, float64 (C, dim), from texts by class."""
+        if self.learned is None:
+            found = class_vectors(self.encoder, texts)
+        else:
+            found = self.learned.class_vectors(self.encoder, texts)
+        return self.scale * centered_on(self.center, found)
 
 
 def text_origin(model: TransferModel, text: str | None = None) -> TextOrigin:
@@ -68,13 +87,16 @@ def text_origin(model: TransferModel, text: str | None = None) -> TextOrigin:
         raise OptionError(
             f"the model was made with text encoder {facts[ENCODER]!r}, not {encoder.info.name!r}"
         )
-    own = class_vectors(encoder, facts[TEXTS])
-    center = own.mean(axis=0) if facts.get(CENTERED) else np.zeros(own.shape[1])
+    center = np.zeros(encoder.info.dim)
+    if facts.get(CENTERED):
+        center = class_vectors(encoder, facts[TEXTS]).mean(axis=0)
     scale = float(np.linalg.norm(weight[0]))
-    expected = scale * centered_on(center, own)
+    learned = LearnedWords.read(model.facts, facts[TEMPLATE_FACT][0])
+    origin = TextOrigin(encoder, facts, center, scale, biases, learned)
+    expected = origin.weights(facts[TEXTS])
     if expected.shape != weight.shape or not np.allclose(expected, weight, atol=1e-3 * scale):
         raise OptionError(
             f"the classes of the model are not the vectors that text encoder {encoder.info.name!r} has for "
             "their texts: the model was trained since, or the encoder has other weights"
         )
-    return TextOrigin(encoder, facts, center, scale, biases)
+    return origin

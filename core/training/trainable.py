@@ -199,16 +199,17 @@ def _selected(network: Network, part: str, asked: str) -> frozenset[str]:
 
 
 def _rate_factors(network: Network, phase: Phase) -> Mapping[str, float]:
-    """Return the factor on the learning rate of each parameter: layer decay times ``phase.rates``."""
+    """Return the factor on the learning rate of each parameter: layer decay, of the task and of the phase."""
     factors = {name: 1.0 for name, _ in network.named_parameters()}
     for prefix, backbone in network.backbones().items():
         stages, stage_of = backbone.stages, backbone.info.stage_of
         for name, _ in backbone.named_parameters():
             depth = len(stages) - stages.index(stage_of[name])
             factors[f"{prefix}.{name}"] = phase.layer_decay**depth
-    for part, factor in phase.rates.items():
-        for name in selected_parameters(network, (part,), "rates"):
-            factors[name] *= factor
+    for rates in (network.task.learning_rates(), phase.rates):
+        for part, factor in rates.items():
+            for name in selected_parameters(network, (part,), "rates"):
+                factors[name] *= factor
     return factors
 
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from visiongraft.certificate import Certificate
+from numpy.typing import NDArray
+
+from visiongraft.certificate import Certificate, Comparison
+from visiongraft.class_file import OPEN_INPUTS
+from visiongraft.comparison import Arrays
+from visiongraft.data.nearest import Size
 from visiongraft.errors import ArtifactError, ExportError, one_line
 from visiongraft.exporter import Exporter
 from visiongraft.exporters.metadata import (
@@ -16,11 +23,13 @@ from visiongraft.exporters.metadata import (
     raw_input,
     weight_facts,
 )
+from visiongraft.exporters.open_graph import OpenGraph, open_graph
 from visiongraft.exporters.options import ExporterOptions, parse_options, refuse_size
 from visiongraft.exporters.pt2.archive import add_certificate, content_sha256, serialized
-from visiongraft.exporters.pt2.program import EXPORTER, outputs_of, trace
+from visiongraft.exporters.pt2.program import EXPORTER, open_shapes, outputs_of, trace
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.runtime.description import metadata_sha256
+from visiongraft.exporters.verification.other_classes import prove_with_other_classes
 from visiongraft.exporters.verification.proof import Findings, verify
 from visiongraft.exporters.writing import (
     append,
@@ -28,10 +37,27 @@ from visiongraft.exporters.writing import (
     move_into_place,
     written_aside,
 )
+from visiongraft.options import check_flag
+from visiongraft.verification.engine import RunBatch
 
 if TYPE_CHECKING:
     from visiongraft.data.samples import Samples
     from visiongraft.model import TransferModel
+
+
+@dataclass(frozen=True)
+class Pt2Options(ExporterOptions):
+    """The options of the exporter.
+
+    Attributes:
+        open_classes: Whether the classes can be exchanged in the file, see ``Task.open_inputs``.
+    """
+
+    open_classes: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_flag("open_classes", self.open_classes)
 
 
 class Pt2Exporter(Exporter):
@@ -50,7 +76,7 @@ class Pt2Exporter(Exporter):
             path: Where the file goes; the certificate goes beside it, as
                 ``<file>.certificate.json``.
             samples: Real images with targets to verify on, or ``None``.
-            options: Fields of ``ExporterOptions``. A network that sees images at their own size
+            options: Fields of ``Pt2Options``. A network that sees images at their own size
                 (``resize="pad"``) and disagrees at sizes other than the traced one is fixed to its
                 training size unasked, with a warning in the certificate.
 
@@ -62,8 +88,10 @@ class Pt2Exporter(Exporter):
                 an older one at ``path`` stays as it was.
             OptionError: An option is unknown, or ``path`` is a folder.
         """
-        chosen = parse_options(ExporterOptions, EXPORTER, options)
+        chosen = parse_options(Pt2Options, EXPORTER, options)
         graph = model.inference_graph(chosen.extra_outputs)
+        if chosen.open_classes:
+            graph = open_graph(graph)
         refuse_size(chosen.size, graph.preprocess.inputs)
         versions = file_versions("torch", "torchvision")
         with written_aside(path) as temporary:
@@ -74,10 +102,16 @@ class Pt2Exporter(Exporter):
                 taken = raw_input(inputs, model.backbone_info, size)
                 outputs = outputs_of(program, inputs)
                 described = describe_model(model, taken, outputs, versions, extras=extras)
+                if isinstance(graph, OpenGraph):
+                    described[OPEN_INPUTS] = open_shapes(program, list(graph.values))
                 temporary.write_bytes(b"")
                 append(temporary, serialized(program, described))
-                run = _opened(temporary).run
-                return verify(run, graph, samples, size, batches=chosen.batches)
+                opened = _opened(temporary)
+                found = verify(opened.run, graph, samples, size, batches=chosen.batches)
+                if not isinstance(graph, OpenGraph):
+                    return found
+                others = prove_other_classes(opened, graph, size, chosen.batches)
+                return replace(found, comparisons=(*found.comparisons, *others))
 
             findings = at_any_size_if_possible(attempt, graph.preprocess.config, chosen.size)
             certificate = findings.certificate(
@@ -94,6 +128,23 @@ class Pt2Exporter(Exporter):
             add_certificate(temporary, certificate.to_json())
             move_into_place(temporary, path, certificate)
         return certificate
+
+
+def prove_other_classes(
+    opened: Pt2Predictor, graph: OpenGraph, size: Size | None, batches: Sequence[int]
+) -> list[Comparison]:
+    """Compare an opened file with PyTorch with other classes; see ``prove_with_other_classes``."""
+
+    def run_of(other: OpenGraph) -> RunBatch:
+        classes = {name: value.numpy() for name, value in other.values.items()}
+
+        def run(images: NDArray[Any]) -> Arrays:
+            opened.classes = classes
+            return opened.run(images)
+
+        return run
+
+    return prove_with_other_classes(run_of, graph, size, batches)
 
 
 def _opened(file: Path) -> Pt2Predictor:

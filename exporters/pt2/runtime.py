@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.class_file import OPEN_INPUTS
 from visiongraft.errors import (
+    ArtifactError,
     DataError,
     OptionError,
     RuntimeProviderError,
@@ -100,6 +103,7 @@ class Pt2Predictor(FilePredictor):
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, self.device)
+        self._own_classes = _own_classes(self.path, self.metadata, program)
         self._module: Any = program.module()
 
     def run(self, images: NDArray[Any]) -> Arrays:
@@ -122,7 +126,13 @@ class Pt2Predictor(FilePredictor):
         stop = partial(_raise_in, threading.get_ident(), _TimeIsOver)
         try:
             with stopped_after(self.time_limit, stop), torch.inference_mode():
-                decoded = self._module(torch.tensor(images, device=self.device))
+                classes = [
+                    torch.tensor(self.classes[name], device=self.device)
+                    if name in self.classes
+                    else own
+                    for name, own in self._own_classes.items()
+                ]
+                decoded = self._module(torch.tensor(images, device=self.device), *classes)
                 return {name: np.asarray(value.cpu().numpy()) for name, value in decoded.items()}
         except _TimeIsOver as error:
             raise too_slow(self.path, self.time_limit, described(images)) from error
@@ -136,3 +146,15 @@ class Pt2Predictor(FilePredictor):
         from visiongraft.exporters.pt2.archive import content_sha256
 
         return content_sha256(self.path)
+
+
+def _own_classes(path: Path, metadata: Mapping[str, Any], program: Any) -> dict[str, Any]:
+    """Return the classes of a file that takes classes, as tensors by input."""
+    names = list(metadata.get(OPEN_INPUTS) or {})
+    known = program.state_dict
+    takes = len(program.graph_signature.user_inputs)
+    if takes != 1 + len(names) or not all(name in known for name in names):
+        raise ArtifactError(
+            f"{path} takes {takes} inputs, but its metadata declares {1 + len(names)}; it is damaged"
+        )
+    return {name: known[name].detach() for name in names}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PillowImage
 
+from visiongraft.class_file import read_classes
 from visiongraft.comparison import without_extras
 from visiongraft.data.images import image_name
 from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError
@@ -40,12 +42,29 @@ class FilePredictor(ABC):
         input: Its input.
         time_limit: Seconds after which a run is stopped, as for a graph that may loop for ever;
             ``None`` for no limit.
+        classes: Inputs that describe classes in place of the file's own; see ``use_classes``.
     """
 
     path: Path
     metadata: dict[str, Any]
     input: InputSpec
     time_limit: float | None = None
+    classes: Mapping[str, NDArray[np.float32]] = MappingProxyType({})
+
+    def use_classes(self, path: str | Path) -> None:
+        """Predict other classes from now on.
+
+        Args:
+            path: A file of classes, which ``visiongraft.save_classes`` writes.
+
+        Raises:
+            ArtifactError: It is missing or damaged, or belongs to another model.
+            OptionError: The classes of this file are fixed, or the run is on bound buffers.
+        """
+        found = read_classes(Path(path), self.metadata)
+        facts = {**self.metadata["task_metadata"], "class_names": list(found.names)}
+        self.metadata = {**self.metadata, "task_metadata": facts}
+        self.classes = found.values
 
     @abstractmethod
     def run(self, images: NDArray[Any]) -> Arrays:

@@ -21,7 +21,6 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from visiongraft.class_file import read_classes
 from visiongraft.errors import ArtifactError, DataError, OptionError, VisiongraftError, one_line
 from visiongraft.exporters.runtime.description import CERTIFICATE, described, read_description
 from visiongraft.exporters.runtime.file_predictor import Arrays, FilePredictor
@@ -104,26 +103,14 @@ class Predictor(FilePredictor):
             )
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._bound = self._bind(cuda_graph) if io_binding or cuda_graph else None
-        self._classes: Arrays = {}
 
     def use_classes(self, path: str | Path) -> None:
-        """Predict other classes from now on.
-
-        Args:
-            path: A file of classes, which ``visiongraft.save_classes`` writes.
-
-        Raises:
-            ArtifactError: It is missing or damaged, or belongs to another model.
-            OptionError: The classes of this file are fixed, or the run is on bound buffers.
-        """
+        """Predict other classes from now on; see ``FilePredictor.use_classes``."""
         if self._bound is not None:
             raise OptionError(
                 "io_binding and cuda_graph keep the classes of the file; leave them out"
             )
-        found = read_classes(Path(path), self.metadata)
-        facts = {**self.metadata["task_metadata"], "class_names": list(found.names)}
-        self.metadata = {**self.metadata, "task_metadata": facts}
-        self._classes = dict(found.values)
+        super().use_classes(path)
 
     def _bind(self, cuda_graph: bool) -> BoundRuns:
         if CUDA not in self._session.get_providers():
@@ -154,7 +141,7 @@ class Predictor(FilePredictor):
         """
         if not self.input.accepts(images):
             raise DataError(f"{self.path} takes {self.input}, not {described(images)}")
-        feed = {self.input.name: np.ascontiguousarray(images), **self._classes}
+        feed = {self.input.name: np.ascontiguousarray(images), **self.classes}
         if self.input.sizes is not None:
             feed[self.input.sizes] = _sizes(images, sizes)
         elif sizes is not None and self.input.kind != "float":

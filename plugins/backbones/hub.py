@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from errno import EACCES, ENOSPC, EPERM, EROFS
@@ -10,9 +11,14 @@ from typing import Any
 
 from visiongraft.errors import VisiongraftError, WeightsError, one_line
 from visiongraft.plugins.backbones.errors import unavailable
+from visiongraft.saving.weights import file_sha256
 
 TIMEOUT_S = 10.0
 CARD = "README.md"
+SHA256 = re.compile(r"[0-9a-f]{64}")
+DAMAGED = (
+    "a file arrived damaged, as its SHA-256 shows, and was removed from the cache; run it again"
+)
 HUB, FOLDER = (
     "hf-hub:",
     "local-dir:",
@@ -63,6 +69,8 @@ def check_folder(full: str, name: str) -> None:
 def explained(full: str, source: str) -> Iterator[None]:
     """Turn what a library raises while it reads a repository or a folder into one line.
 
+    What it downloads is checked, see ``checked_downloads``.
+
     Args:
         full: Full name of the backbone.
         source: The repository or the folder.
@@ -71,13 +79,44 @@ def explained(full: str, source: str) -> Iterator[None]:
         WeightsError: In place of other errors than those of visiongraft.
     """
     try:
-        yield
+        with checked_downloads(full):
+            yield
     except VisiongraftError:
         raise
     except Exception as error:  # a download or a file can fail in many ways
         if Path(source).is_dir():
             raise WeightsError(f"{full}: {source} cannot be loaded: {one_line(error)}") from error
         raise unavailable(full, explain(error)) from error
+
+
+@contextmanager
+def checked_downloads(full: str) -> Iterator[None]:
+    """Compare the files that a block downloads with the SHA-256 that the hub stated for them.
+
+    The hub's client compares their lengths only. Files that differ are removed from its cache.
+
+    Args:
+        full: Full name of the backbone.
+
+    Raises:
+        WeightsError: One differs; also in place of the error with which a library failed to read it.
+    """
+    before = _downloaded()
+    try:
+        yield
+    finally:
+        for blob in sorted(_downloaded() - before):
+            if file_sha256(blob) != blob.name:
+                blob.unlink()
+                raise unavailable(full, DAMAGED)
+
+
+def _downloaded() -> set[Path]:
+    """Return the files in the hub's cache that are named by their SHA-256, as large ones are."""
+    from huggingface_hub import constants
+
+    blobs = Path(constants.HF_HUB_CACHE).glob("models--*/blobs/*")
+    return {path for path in blobs if SHA256.fullmatch(path.name)}
 
 
 def is_published(name: str) -> bool:
@@ -151,7 +190,7 @@ def _known(error: BaseException) -> str:
         return "there is no space left for the cache; free some, or set HF_HOME to another folder"
     name = type(error).__name__
     if name in BROKEN or "Consistency check failed" in str(error):
-        return "the transfer broke off; run it again, which continues where it ended"
+        return "the transfer broke off, and could not be continued; run it again"
     return f"the hub cannot be reached: {one_line(error)}" if name in UNREACHABLE else ""
 
 

@@ -29,6 +29,7 @@ from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.hub import (
     HUB,
     check_reachable,
+    checked_downloads,
     explain,
     explained,
     is_failed_download,
@@ -87,7 +88,8 @@ class TimmSource(BackboneSource):
             return TimmBackbone.around(model, full, in_channels, size)
         _check_weights_available(full, name)
         try:
-            model = create_timm_model(full, name, in_channels, size, pretrained=True)
+            with checked_downloads(full):
+                model = create_timm_model(full, name, in_channels, size, pretrained=True)
         except BackboneError as error:
             # If building without the weights fails as well, the weights are not the cause.
             self.build(name, pretrained=False, in_channels=in_channels, size=size)
@@ -313,7 +315,8 @@ def _build_published(
         read = load_model_config_from_hf if name.startswith(HUB) else load_model_config_from_path
         _, architecture, arguments = read(source)
     try:
-        model = create_timm_model(full, name, in_channels, size, pretrained=pretrained)
+        with checked_downloads(full):
+            model = create_timm_model(full, name, in_channels, size, pretrained=pretrained)
     except BackboneError as error:
         if is_failed_download(error) or (pretrained and isinstance(error.__cause__, OSError)):
             raise unavailable(full, explain(error.__cause__ or error)) from error

@@ -63,7 +63,8 @@ def learn_prompts(
     as_json: Json = False,
 ) -> Answer:
     """Learn vectors in place of the words before each class, from few labeled images (CoOp)."""
-    from visiongraft.plugins.classification.prompt_learning import FACT
+    from visiongraft.plugins.classification.prompt_learning import NEAREST
+    from visiongraft.text.learned import FACT
 
     made = _made(
         model, "learn_prompts", data, out, context=context, epochs=epochs,
@@ -71,8 +72,9 @@ def learn_prompts(
     )  # fmt: skip
     facts = made.facts[FACT]
     before, after = facts["cross-entropy before"], facts["cross-entropy after"]
+    lines = [f"nearest words: {', '.join(facts[NEAREST])}"] if facts[NEAREST] else []
     line = f"cross-entropy of {facts['images']} images: {before:.3f} before, {after:.3f} after"
-    return Answer({"model": str(out), **facts}, [f"{line}; model saved to {out}"])
+    return Answer({"model": str(out), **facts}, [*lines, f"{line}; model saved to {out}"])
 
 
 def _made(model: Path, method: str, data: str, out: Path, **options: Any) -> TransferModel:

@@ -2,7 +2,7 @@
 
 "Learning to Prompt for Vision-Language Models" (Zhou et al., 2022), with one context for all classes. The
 embeddings of the images and the text encoder stay as they are. The vectors that the encoder computes with the
-learned context are the classes of the new model, which needs no text encoder.
+learned context are the classes of the new model, which needs no text encoder; the context is noted in its facts.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, normalize
 
 from visiongraft.adaptation.networks import merged_network
-from visiongraft.errors import OptionError, ReceiptError
+from visiongraft.errors import OptionError, ReceiptError, escape_unprintable
 from visiongraft.options import check_integer, is_number
 from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.seeds import seeded
 from visiongraft.task_contract.group_rules import RULES
 from visiongraft.text.labeled import embed_labeled
+from visiongraft.text.learned import FACT, LearnedWords, prepare_prompts
 from visiongraft.text.origin import TextOrigin, text_origin
-from visiongraft.text.prompts import PLACE
 from visiongraft.text.zero_shot import TEMPLATE_FACT, TEXTS
 from visiongraft.text_encoders import TextPrompts
 from visiongraft.training.freezing import digest
@@ -31,8 +31,7 @@ from visiongraft.training.freezing import digest
 if TYPE_CHECKING:
     from visiongraft.model import TransferModel
 
-FACT = "prompt learning"
-FILLER = "x"  # a word of one token, in whose place random vectors are learned
+NEAREST = "nearest words"
 INITIAL_STD = 0.02  # of random vectors, as in CoOp
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # as in CoOp
 
@@ -59,7 +58,8 @@ def learn_prompts(
         data: Labeled images of its classes, in any form that ``fit`` takes; the training images are used,
             without augmentation.
         context: Number of vectors, which begin at random; by default, they begin as the words before the
-            class in the first template of the model, such as ``"a photo of a"``.
+            class in the first template of the model, such as ``"a photo of a"``, or as those that were learned
+            before.
         epochs: Number of passes over the images.
         learning_rate: Initial learning rate.
         batch_size: Images per step.
@@ -72,7 +72,7 @@ def learn_prompts(
 
     Raises:
         DataError: The data cannot be read, or have another class.
-        OptionError: The model was made otherwise or trained since, its encoder has no context to learn, or
+        OptionError: The model was made otherwise or was trained, its encoder has no context to learn, or
             a number is invalid.
         ReceiptError: Something changed the text encoder.
     """
@@ -82,7 +82,7 @@ def learn_prompts(
         what = "has images in its head" if task.cached else "predicts several classes of an image"
         raise OptionError(f"prompt learning needs one class of each image; this model {what}")
     origin = text_origin(model, text)
-    prompts, words = _prompts(origin, context)
+    prompts, initial = _prepared(origin, context)
     network = deepcopy(merged_network(model.network)).cpu().eval()
     head = network.head
     assert isinstance(head, ClassificationHead)
@@ -91,9 +91,8 @@ def learn_prompts(
         embedded = head.embed(torch.from_numpy(images.features).float())
     frozen = _digests(prompts)
     with seeded(seed, FACT):
-        initial = prompts.initial
-        if context is not None:
-            initial = torch.randn_like(initial) * INITIAL_STD
+        if initial is None:
+            initial = torch.randn_like(prompts.initial) * INITIAL_STD
         classifier = _Classifier(prompts, initial, origin)
         losses = _train(
             classifier, embedded, torch.from_numpy(images.labels), epochs, learning_rate, batch_size
@@ -102,8 +101,15 @@ def learn_prompts(
         raise ReceiptError("the text encoder changed while prompts were learned")
     with torch.no_grad():
         head.output.weight.copy_(classifier.weight())
+        learned = LearnedWords(
+            classifier.context.detach().numpy(),
+            origin.facts[TEMPLATE_FACT][0],
+            _at_random(origin, context),
+        )
+        nearest = [escape_unprintable(word) for word in prompts.nearest_words(classifier.context)]
     noted = {
-        "initial words" if context is None else "vectors": words if context is None else context,
+        **learned.facts(),
+        NEAREST: nearest,
         "images": len(embedded),
         "epochs": epochs,
         "learning rate": learning_rate,
@@ -129,46 +135,39 @@ class _Classifier(nn.Module):
     """
 
     biases: Tensor
+    center: Tensor
 
     def __init__(self, prompts: TextPrompts, context: Tensor, origin: TextOrigin) -> None:
         super().__init__()
         self.prompts, self.scale = prompts, origin.scale
         self.context = nn.Parameter(context.clone())
         self.register_buffer("biases", torch.from_numpy(origin.biases).float())
+        self.register_buffer("center", torch.from_numpy(origin.center).float())
 
     def weight(self) -> Tensor:
         """Compute the weight of the last layer, (C, dim)."""
-        return self.scale * normalize(self.prompts(self.context), dim=1)
+        vectors = normalize(self.prompts(self.context), dim=1)
+        return self.scale * normalize(vectors - self.center, dim=1)
 
     def forward(self, embedded: Tensor) -> Tensor:
         """Compute logits of embeddings of length 1."""
         return embedded @ self.weight().T + self.biases
 
 
-def _prompts(origin: TextOrigin, context: int | None) -> tuple[TextPrompts, str]:
-    """Return the first text about each class, ready to learn what is before the class; and these words."""
+def _prepared(origin: TextOrigin, context: int | None) -> tuple[TextPrompts, Tensor | None]:
+    """Return the texts about the classes, and what the context begins as; ``None`` for random vectors."""
+    before = None if context is not None else origin.learned
+    count = len(before.vectors) if before is not None and before.at_random else context
     template = origin.facts[TEMPLATE_FACT][0]
-    words = template.partition(PLACE)[0].rstrip()
-    if context is None and not words:
-        raise OptionError(
-            f"template {template!r} has no words before the class; pass context=N, a number of vectors"
-        )
-    texts = [each[0] for each in origin.facts[TEXTS].values()]
-    if context is not None:
-        filler = " ".join([FILLER] * context)
-        texts = [f"{filler} {text[len(words) :].lstrip()}" for text in texts]
-        words = filler
-    prompts = origin.encoder.prompts(texts, words)
-    if prompts is None:
-        raise OptionError(
-            f"text encoder {origin.encoder.info.name!r} has no vectors of words that could be learned; prompt "
-            "learning needs a text tower such as those of open_clip and transformers"
-        )
-    if context is not None and len(prompts.initial) != context:
-        raise OptionError(
-            f"text encoder {origin.encoder.info.name!r} makes {len(prompts.initial)} tokens of {context} words"
-        )
-    return prompts, words
+    prompts = prepare_prompts(origin.encoder, origin.facts[TEXTS], template, count)
+    if before is not None:
+        return prompts, torch.from_numpy(before.vectors)
+    return prompts, prompts.initial if context is None else None
+
+
+def _at_random(origin: TextOrigin, context: int | None) -> bool:
+    """Check whether the context began at random, also where it continues what was learned before."""
+    return context is not None or (origin.learned is not None and origin.learned.at_random)
 
 
 def _train(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from visiongraft.data.decode import printable
 from visiongraft.data.images import DatasetSamples
@@ -35,14 +36,15 @@ from visiongraft.data.splits import (
     split_at_random,
     training_and_validation,
 )
-from visiongraft.errors import DataError
+from visiongraft.errors import DataError, OptionError
 from visiongraft.lookup.text_encoders import load_text_encoder
-from visiongraft.text_encoders import TextEncoder, unit_vectors
+from visiongraft.text_encoders import TextEncoder, TextNetwork, unit_vectors
 
 CAPTION_COLUMNS = ("caption", "captions", "text", "description", "sentence", "title")
 HINT = "pass a table (.csv, .tsv, .parquet) with the columns path and caption, or (image, caption) pairs"
 
 Vectors = NDArray[np.float32]
+Tokenize = Callable[[Sequence[str]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,14 @@ class Captions:
 
     Attributes:
         ids: int64 (k,), equal for equal captions.
-        vectors: float32 (k, dim), their vectors, of length 1.
+        vectors: float32 (k, dim), their vectors by the text encoder, of length 1; not numbers where only a
+            network that has trained could compute them.
+        tokens: int32 (k, length), token ids for a text encoder that is trained; ``None`` for another one.
     """
 
     ids: NDArray[np.int64]
     vectors: Vectors
+    tokens: NDArray[np.int32] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +81,34 @@ class CaptionedSamples(TargetSamples):
 
 
 @lru_cache(maxsize=2)
-def encoder_named(name: str) -> TextEncoder:
+def encoder_named(name: str, weights: str | None = "pretrained") -> TextEncoder:
     """Load a text encoder once."""
-    return load_text_encoder(name)
+    return load_text_encoder(name, weights)
 
 
-def read_splits(data: Any, text: str, validation: float, seed: int) -> Splits:
+def trainable_network(name: str, pretrained: bool = True) -> TextNetwork:
+    """Return a copy of a text encoder's network, to be trained.
+
+    Args:
+        name: Name of the encoder.
+        pretrained: Whether with its weights, or with random ones that others will replace.
+
+    Raises:
+        OptionError: The encoder has none.
+    """
+    encoder = encoder_named(name, "pretrained" if pretrained else None)
+    network = encoder.trainable()
+    if network is None:
+        raise OptionError(
+            f"text encoder {encoder.info.name!r} has no network that could be trained; train_text=True needs a "
+            "text tower such as those of open_clip and transformers"
+        )
+    return network
+
+
+def read_splits(
+    data: Any, text: str, validation: float, seed: int, train_text: bool = False
+) -> Splits:
     """Read images with captions to train on.
 
     Args:
@@ -89,10 +116,13 @@ def read_splits(data: Any, text: str, validation: float, seed: int) -> Splits:
         text: Name of the text encoder.
         validation: Fraction of the images to hold out if there is no validation split.
         seed: Seed of that split.
+        train_text: Whether captions have token ids, for an encoder that is trained.
 
     Raises:
         DataError: There are no images to train on, or one has no caption.
+        OptionError: The text encoder cannot be trained.
     """
+    tokenize = trainable_network(text).tokenize if train_text else None
     splits, warnings = _read(data)
     if "train" not in splits:
         raise DataError(f"the dataset has no training images, only {' and '.join(splits)}")
@@ -101,7 +131,12 @@ def read_splits(data: Any, text: str, validation: float, seed: int) -> Splits:
         lambda all_of: split_at_random(len(all_of), validation, seed),
         f"{validation:.0%} of the training images, seed {seed}",
     )
-    samples, validation_samples = _encoded([train, held_out], encoder_named(text))
+    encoder = encoder_named(text)
+    if tokenize is None:
+        samples, validation_samples = _encoded([train, held_out], encoder)
+    else:
+        (samples,) = _encoded([train], encoder, tokenize)
+        validation_samples = _tokenized(held_out, encoder.info.dim, tokenize)
     facts = {
         "captions": sum(len(train.target(i)) for i in range(len(train))),
         "validation from": origin,
@@ -109,11 +144,21 @@ def read_splits(data: Any, text: str, validation: float, seed: int) -> Splits:
     return Splits(samples, validation_samples, facts, warnings)
 
 
-def read_evaluation(data: Any, text: str) -> EvaluationSplit:
-    """Read images with captions to evaluate on; see ``read_splits``."""
+def read_evaluation(data: Any, text: str, trained: int = 0) -> EvaluationSplit:
+    """Read images with captions to evaluate on; see ``read_splits``.
+
+    Args:
+        data: As there.
+        text: Name of the text encoder.
+        trained: Length of its vectors if it is trained: captions then have token ids, and no vectors.
+    """
     splits, warnings = _read(data)
     split = "validation" if as_pair(data) else evaluation_split(splits)
-    (samples,) = _encoded([splits[split]], encoder_named(text))
+    if trained:
+        network = trainable_network(text, pretrained=False)
+        samples = _tokenized(splits[split], trained, network.tokenize)
+    else:
+        (samples,) = _encoded([splits[split]], encoder_named(text))
     return EvaluationSplit(samples, name_evaluated(split), warnings)
 
 
@@ -176,19 +221,41 @@ def _read_table(path: Path) -> tuple[dict[str, Samples], tuple[str, ...]]:
     return found, warnings
 
 
-def _encoded(parts: Sequence[Samples], encoder: TextEncoder) -> list[CaptionedSamples]:
-    """Encode the captions of several samples, each once."""
-    texts = [[part.target(i) for i in range(len(part))] for part in parts]
-    different = list(dict.fromkeys(text for part in texts for own in part for text in own))
-    vectors = dict(zip(different, unit_vectors(encoder, different).astype(np.float32), strict=True))
-    found = []
-    for part, captions in zip(parts, texts, strict=True):
-        targets = [
-            Captions(np.array([_id_of(text) for text in own]), np.stack([vectors[t] for t in own]))
-            for own in captions
-        ]
-        found.append(CaptionedSamples(part, tuple(targets)))
-    return found
+def _encoded(
+    parts: Sequence[Samples], encoder: TextEncoder, tokenize: Tokenize | None = None
+) -> list[CaptionedSamples]:
+    """Encode the captions of several samples, each once, and tokenize them."""
+    different = _different(parts)
+    vectors = unit_vectors(encoder, different).astype(np.float32)
+    tokens = None if tokenize is None else tokenize(different).numpy().astype(np.int32)
+    return [_captioned(part, different, vectors, tokens) for part in parts]
+
+
+def _tokenized(part: Samples, dim: int, tokenize: Tokenize) -> CaptionedSamples:
+    """Tokenize captions whose vectors a network will compute that trains."""
+    different = _different([part])
+    unknown = np.full((len(different), dim), np.nan, np.float32)
+    return _captioned(part, different, unknown, tokenize(different).numpy().astype(np.int32))
+
+
+def _different(parts: Sequence[Samples]) -> list[str]:
+    return list(
+        dict.fromkeys(t for part in parts for i in range(len(part)) for t in part.target(i))
+    )
+
+
+def _captioned(
+    part: Samples, different: Sequence[str], vectors: Vectors, tokens: NDArray[np.int32] | None
+) -> CaptionedSamples:
+    """Give samples the vectors and tokens of their captions, which are rows of all different ones."""
+    rows = {text: row for row, text in enumerate(different)}
+    targets = []
+    for i in range(len(part)):
+        texts = part.target(i)
+        own = [rows[text] for text in texts]
+        ids = np.array([_id_of(text) for text in texts])
+        targets.append(Captions(ids, vectors[own], None if tokens is None else tokens[own]))
+    return CaptionedSamples(part, tuple(targets))
 
 
 def _id_of(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,19 +10,24 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from visiongraft.backbone import Features
+from visiongraft.text_encoders import TextNetwork
 
 
 class RetrievalHead(nn.Module):
-    """A linear layer.
+    """A linear layer, and the network of the text encoder if that is trained.
 
     Args:
         inputs: Dimension of the pooled embedding.
         dim: Length of a caption's vector.
         identity: Start from the identity, for a backbone whose embeddings are in the space of the captions.
+        text: The network of the text encoder; ``None`` if it stays as it is.
     """
 
-    def __init__(self, inputs: int, dim: int, identity: bool) -> None:
+    def __init__(
+        self, inputs: int, dim: int, identity: bool, text: TextNetwork | None = None
+    ) -> None:
         super().__init__()
+        self.text = text
         self.project = nn.Linear(inputs, dim)
         nn.init.zeros_(self.project.bias)
         if identity:
@@ -31,6 +37,17 @@ class RetrievalHead(nn.Module):
         """Compute vectors, (N, dim), of any length; the pooled embedding is used."""
         vectors: Tensor = self.project(features.pooled)
         return vectors
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        """Convert texts to token ids for ``encode``, int64 (M, length)."""
+        assert self.text is not None
+        return self.text.tokenize(texts)
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """Compute unit vectors of texts by the network that is trained, float32 (M, dim)."""
+        assert self.text is not None
+        vectors: Tensor = self.text(tokens)
+        return normalize(vectors.float(), dim=1)
 
 
 class ContrastiveLoss(nn.Module):

@@ -34,13 +34,17 @@ class RetrievalMetrics:
         """Add one batch.
 
         Args:
-            decoded: ``embedding``, float32 (N, dim), of length 1.
-            targets: As for the loss.
+            decoded: ``embedding``, float32 (N, dim), of length 1; and, of a network that trains its text
+                encoder, ``captions``, float32 (N, most, dim), the vectors of each image's captions, in order.
+            targets: As for the loss; their vectors count if there are no ``captions``.
         """
         ids, image = targets["ids"].tolist(), targets["image"].tolist()
         self._images.append(np.array(decoded["embedding"], np.float32))
         own: list[list[int]] = [[] for _ in decoded["embedding"]]
+        computed = decoded.get("captions")
         for caption, position, vector in zip(ids, image, targets["vectors"].numpy(), strict=True):
+            if computed is not None:
+                vector = computed[position, len(own[position])]
             own[position].append(caption)
             self._vectors[caption] = vector
         self._captions += own
@@ -53,6 +57,8 @@ class RetrievalMetrics:
         """
         if not self._images:
             raise DataError("there are no images to evaluate")
+        if any(np.isnan(vector).any() for vector in self._vectors.values()):
+            return {"mean_recall": None}  # of a trained text encoder that is not at hand
         images = np.concatenate(self._images)
         columns = {caption: i for i, caption in enumerate(sorted(self._vectors))}
         captions = np.stack([self._vectors[caption] for caption in columns])

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
 
 from visiongraft.advice.ridge import fit_ridge
 from visiongraft.backbone import Backbone, Features
+from visiongraft.data.batch import Batch
 from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import DataError, OptionError
+from visiongraft.loss_parts import LossParts
+from visiongraft.network import Network
 from visiongraft.options import check_choice, check_flag, check_integer, is_number
 from visiongraft.plugins.retrieval.captions import (
     CaptionedSamples,
@@ -24,6 +28,7 @@ from visiongraft.plugins.retrieval.captions import (
     is_captioned,
     read_evaluation,
     read_splits,
+    trainable_network,
 )
 from visiongraft.plugins.retrieval.example import write_table
 from visiongraft.plugins.retrieval.head import ContrastiveLoss, RetrievalHead
@@ -35,6 +40,7 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
 from visiongraft.text_encoders import unit_vectors
 
+TEXTS_AT_ONCE = 64  # per forward pass
 HEAD_STARTS = ("closed_form", "identity", "random")
 
 
@@ -42,10 +48,12 @@ HEAD_STARTS = ("closed_form", "identity", "random")
 class Retrieval(Task):
     """Embed images among the vectors of captions, to find images by words and captions by images.
 
-    The text encoder stays as it is; backbone and head learn by contrast.
+    Backbone and head learn by contrast, and the text encoder with them if ``train_text`` is set.
 
     Attributes:
         text: The text encoder, see ``load_text_encoder``.
+        train_text: Whether the text encoder is trained, too; its network is then a part of the head.
+        text_rate: Factor on the learning rate of the text encoder.
         head_start: ``"closed_form"`` starts a linear layer on a pretrained backbone by ridge regression
             to the captions; ``"identity"`` where the backbone was trained together with the text encoder;
             ``"random"`` from random weights.
@@ -53,6 +61,7 @@ class Retrieval(Task):
         augment: ``"none"``, ``"light"`` or ``"strong"``, as in classification.
         flip: Whether augmentation flips images horizontally, which can contradict captions.
         dimension: Length of the vectors, set by ``bind``.
+        trained_text: Name of the text encoder that was trained, set after training.
     """
 
     name: ClassVar[str] = "retrieval"
@@ -60,32 +69,42 @@ class Retrieval(Task):
     loss_over_pairs: ClassVar[bool] = True
     metrics_over_pairs: ClassVar[bool] = True
     whole_image_targets: ClassVar[bool] = True
-    splits_alike: ClassVar[bool] = True
 
     text: str = "wordllama"
+    train_text: bool = False
+    text_rate: float = 0.1
     head_start: Literal["closed_form", "identity", "random"] = "closed_form"
     temperature: float = 0.07
     augment: Literal["none", "light", "strong"] = "light"
     flip: bool = False
     dimension: int = 0
+    trained_text: str = ""
 
     def __post_init__(self) -> None:
         if not isinstance(self.text, str) or not self.text:
             raise OptionError(f"text={self.text!r} is not the name of a text encoder")
         check_choice("head_start", self.head_start, HEAD_STARTS)
-        if not is_number(self.temperature) or self.temperature <= 0:
-            raise OptionError(f"temperature={self.temperature!r} is not a number above 0")
+        check_flag("train_text", self.train_text)
+        for name in ("text_rate", "temperature"):
+            value = getattr(self, name)
+            if not is_number(value) or value <= 0:
+                raise OptionError(f"{name}={value!r} is not a number above 0")
         check_choice("augment", self.augment, AUGMENTATIONS)
         check_flag("flip", self.flip)
         check_integer("dimension", self.dimension, least=0)
 
     # ---- data ----
 
+    @property
+    def splits_alike(self) -> bool:  # type: ignore[override]
+        """Whether captions of both splits have vectors."""
+        return not self.train_text
+
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
-        return read_splits(data, self.text, validation, seed)
+        return read_splits(data, self.text, validation, seed, self.train_text)
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
-        return read_evaluation(data, self.text)
+        return read_evaluation(data, self.text, self.dimension if self.train_text else 0)
 
     def claims(self, data: Any) -> bool:
         return is_captioned(data)
@@ -108,18 +127,35 @@ class Retrieval(Task):
 
         Returns:
             Of all M captions: ``vectors`` float32 (M, dim), ``ids`` int64 (M,), equal for equal captions,
-            and ``image`` int64 (M,), the position of their image in the batch.
+            and ``image`` int64 (M,), the position of their image in the batch; with ``train_text`` also
+            ``tokens`` int64 (M, length).
         """
         counts = torch.tensor([len(each.ids) for each in targets], dtype=torch.int64)
         vectors = [each.vectors for each in targets] or [np.zeros((0, self.dimension), np.float32)]
         ids = [each.ids for each in targets] or [np.zeros(0, np.int64)]
-        return {
+        found = {
             "vectors": torch.from_numpy(np.concatenate(vectors)),
             "ids": torch.from_numpy(np.concatenate(ids)),
             "image": torch.arange(len(targets)).repeat_interleave(counts),
         }
+        tokens = [each.tokens for each in targets if each.tokens is not None]
+        if tokens:
+            found["tokens"] = torch.from_numpy(np.concatenate(tokens)).long()
+        return found
 
     # ---- model ----
+
+    def provenance(self) -> dict[str, str]:
+        known = encoder_named(self.text).info.provenance
+        if self.train_text:
+            return {f"head.text: {key}": value for key, value in known.items()}
+        return {"text teacher: license": known["license"]} if "license" in known else {}
+
+    def after_training(self, results: Mapping[str, Any]) -> Retrieval:
+        return replace(self, trained_text=self.text) if self.train_text else self
+
+    def learning_rates(self) -> dict[str, float]:
+        return {"head.text": self.text_rate} if self.train_text else {}
 
     def build_head(self, backbone: Backbone) -> nn.Module:
         if not self.dimension:
@@ -131,7 +167,10 @@ class Retrieval(Task):
                 f"head_start='identity': embeddings of {backbone.info.name} have {inputs} numbers, and vectors "
                 f"of {self.text!r} have {self.dimension}; use head_start='closed_form'"
             )
-        return RetrievalHead(inputs, self.dimension, identity)
+        text = None
+        if self.train_text:  # of a trained model, weights are read from its own file
+            text = trainable_network(self.text, pretrained=self.trained_text != self.text)
+        return RetrievalHead(inputs, self.dimension, identity, text)
 
     @property
     def starts_head(self) -> bool:
@@ -152,7 +191,38 @@ class Retrieval(Task):
     def build_loss(self) -> nn.Module:
         return ContrastiveLoss(self.temperature)
 
+    def training_step(self, network: Network, batch: Batch) -> LossParts:
+        """Compute the loss; with ``train_text``, of vectors that the trained text encoder computes now."""
+        if not self.train_text:
+            return super().training_step(network, batch)
+        outputs = network.head(network.backbone(batch.images))
+        targets = {**batch.targets, "vectors": head_of(network).encode(batch.targets["tokens"])}
+        parts: LossParts = network.loss(outputs, targets)
+        return parts
+
     # ---- results ----
+
+    def evaluation_step(self, network: Network, batch: Batch) -> dict[str, Tensor]:
+        """Compute ``captions``, see ``RetrievalMetrics.update``, if the text encoder is trained."""
+        if not self.train_text:
+            return {}
+        vectors, image = head_of(network).encode(batch.targets["tokens"]), batch.targets["image"]
+        each = [vectors[image == row] for row in range(len(batch.sizes))]
+        return {"captions": pad_sequence(each, batch_first=True, padding_value=float("nan"))}
+
+    def proof_samples(self, network: Network, samples: Samples) -> Samples:
+        """Return captions with the vectors that the trained text encoder computes for them."""
+        if not self.train_text:
+            return samples
+        known: list[Captions] = [samples.target(i) for i in range(len(samples))]
+        targets = []
+        for start in range(0, len(known), TEXTS_AT_ONCE):
+            part = known[start : start + TEXTS_AT_ONCE]
+            vectors = self._encode(network, self.collate(part)["tokens"])
+            ends = np.cumsum([len(own.ids) for own in part])[:-1]
+            split = np.split(vectors, ends)
+            targets += [replace(own, vectors=v) for own, v in zip(part, split, strict=True)]
+        return CaptionedSamples(samples, tuple(targets))
 
     def decode(self, outputs: Tensor, sizes: Tensor) -> Decoded:
         """Scale vectors to length 1.
@@ -175,19 +245,38 @@ class Retrieval(Task):
     def model_methods(self) -> Mapping[str, Callable[..., Any]]:
         return {"search": search}
 
-    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def embed_texts(  # type: ignore[override]
+        self, texts: Sequence[str], network: Network
+    ) -> NDArray[np.float32]:
         """Embed texts by the encoder that the model was trained with, as unit vectors."""
-        return unit_vectors(encoder_named(self.text), texts).astype(np.float32)
+        if not self.train_text:
+            return unit_vectors(encoder_named(self.text), texts).astype(np.float32)
+        return self._encode(network, head_of(network).tokenize(texts))
+
+    def _encode(self, network: Network, tokens: Tensor) -> NDArray[np.float32]:
+        """Compute unit vectors of tokenized texts by the trained text encoder."""
+        device = next(network.parameters()).device
+        with torch.no_grad():
+            parts = [
+                head_of(network).encode(part.to(device)) for part in tokens.split(TEXTS_AT_ONCE)
+            ]
+        found: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+        return found
 
     def metadata(self) -> dict[str, Any]:
         return {"dimension": self.dimension, "similarity": "cosine", "text": self.text}
 
     def examples(self) -> TaskExamples:
-        return TaskExamples(write_table, self._ideal)
+        return TaskExamples(write_table, None if self.train_text else self._ideal)
 
     def _ideal(self, targets: dict[str, Tensor]) -> Arrays:
         count = int(targets["image"].max()) + 1 if len(targets["image"]) else 0
         return {"embedding": mean_vectors(targets, count).numpy()}
+
+
+def head_of(network: Network) -> RetrievalHead:
+    """Return the head of a network."""
+    return cast("RetrievalHead", network.head)
 
 
 def mean_vectors(targets: Mapping[str, Tensor], count: int) -> Tensor:

@@ -22,8 +22,7 @@ from visiongraft.text_encoders import (
 )
 
 SHOWN = 3  # missing tensors in a message
-# How the tokenizers of each kind of network pad: SigLIP was trained on texts of full length.
-PADDING: dict[str, bool | str] = {"clip": True, "siglip": "max_length", "siglip2": "max_length"}
+KINDS = ("clip", "siglip", "siglip2")  # of networks
 
 
 class HfTextSource(TextEncoderSource):
@@ -45,10 +44,10 @@ class HfTextSource(TextEncoderSource):
         check_source(full, name)
         with explained(full, name), quiet():
             config = transformers.AutoConfig.from_pretrained(name)
-            if config.model_type not in PADDING:
+            if config.model_type not in KINDS:
                 raise BackboneError(
                     f"{full} is a network of the type {config.model_type!r}; text encoders are those of "
-                    f"{', '.join(PADDING)}"
+                    f"{', '.join(KINDS)}"
                 )
             tokenizer = _tokenizer(full, name)
             if pretrained:
@@ -62,22 +61,30 @@ class HfTextSource(TextEncoderSource):
         model.eval()
         info = TextEncoderInfo(full, _width(model), provenance, _pairing(full, model))
         del model.vision_model  # it is the backbone's
+        if hasattr(model, "visual_projection"):
+            del model.visual_projection
 
-        def tokenize(texts: list[str]) -> Tensor:
+        def tokenize(texts: Sequence[str]) -> Tensor:
+            # At full length, as SigLIP was trained; what follows the end of a text means nothing to CLIP.
             tokens = tokenizer(
-                texts,
-                padding=PADDING[config.model_type],
+                list(texts),
+                padding="max_length",
                 max_length=config.text_config.max_position_embeddings,
                 truncation=True,
                 return_tensors="pt",
             )
             return cast("Tensor", tokens["input_ids"])
 
-        def encode(tokens: Tensor) -> Tensor:
-            # Without a mask: SigLIP attends to the padding, and CLIP to nothing after the end of a text.
-            return cast("Tensor", model.get_text_features(input_ids=tokens).pooler_output)
+        def decode(token: int) -> str:
+            return str(tokenizer.decode([token]))
 
-        return TextTower(info, model, model.text_model.get_input_embeddings(), tokenize, encode)
+        embedding = model.text_model.get_input_embeddings()
+        return TextTower(info, model, embedding, tokenize, _encode, decode)
+
+
+def _encode(model: Any, tokens: Tensor) -> Tensor:
+    # Without a mask: SigLIP attends to the padding, and CLIP to nothing after the end of a text.
+    return cast("Tensor", model.get_text_features(input_ids=tokens).pooler_output)
 
 
 def _tokenizer(full: str, name: str) -> Any:

@@ -8,10 +8,16 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def root_logger_kept() -> Iterator[None]:
-    """Restore level and handlers of the root logger after a block."""
+def root_logger_kept(quiet: bool = False) -> Iterator[None]:
+    """Restore level and handlers of the root logger after a block.
+
+    Args:
+        quiet: Whether to hide its warnings, such as that weights are random, as was asked for.
+    """
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]
+    if quiet:
+        root.setLevel(logging.ERROR)
     try:
         yield
     finally:

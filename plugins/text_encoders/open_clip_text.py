@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from visiongraft.plugins.backbones.hub import explained, is_published, shown, source_of
 from visiongraft.plugins.backbones.open_clip_source import (
@@ -46,11 +46,11 @@ class OpenClipTextSource(TextEncoderSource):
 
         kind = name if is_published(name) else name.partition(".")[0]
         tag = split_tag(full, name)[1] if pretrained else None
-        with explained(full, source_of(name)), root_logger_kept():
+        with explained(full, source_of(name)), root_logger_kept(quiet=not pretrained):
             model = open_clip.create_model(
                 kind, pretrained=tag, require_pretrained=pretrained, load_weights=pretrained
             ).eval()
-            tokenize = open_clip.get_tokenizer(kind)
+            tokenizer = open_clip.get_tokenizer(kind)
         model.visual = nn.Identity()  # the image tower is the backbone's
         provenance = {"source": f"open_clip {open_clip.__version__}", "weights": "random"}
         if pretrained:
@@ -58,9 +58,22 @@ class OpenClipTextSource(TextEncoderSource):
         scale, bias = model.logit_scale.detach().exp(), getattr(model, "logit_bias", None)
         pairing = Pairing(full, float(scale), float(0 if bias is None else bias.detach()))
         info = TextEncoderInfo(full, 0, provenance, pairing)
-        encoder = TextTower(info, model, _embedding(model), tokenize, model.encode_text)
+
+        def tokenize(texts: Sequence[str]) -> Tensor:
+            return cast("Tensor", tokenizer(list(texts)))
+
+        vocabulary: Any = getattr(tokenizer, "tokenizer", tokenizer)  # of transformers, or its own
+
+        def decode(token: int) -> str:
+            return str(vocabulary.decode([token]))
+
+        encoder = TextTower(info, model, _embedding(model), tokenize, _encode, decode)
         encoder.info = replace(info, dim=encoder.encode(["a"]).shape[1])
         return encoder
+
+
+def _encode(model: Any, tokens: Tensor) -> Tensor:
+    return cast("Tensor", model.encode_text(tokens))
 
 
 def _embedding(model: Any) -> nn.Module:

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from visiongraft.errors import BackboneError, OptionError, one_line
-from visiongraft.text_encoders import TextEncoder, TextEncoderInfo, TextPrompts, Vectors
+from visiongraft.text_encoders import (
+    TextEncoder,
+    TextEncoderInfo,
+    TextNetwork,
+    TextPrompts,
+    Vectors,
+)
 
 AT_ONCE = 64  # texts per forward pass
+
+# Both are functions, which copies of a network share.
+Tokenize = Callable[[Sequence[str]], Tensor]
+EncodeTokens = Callable[[nn.Module, Tensor], Tensor]
 
 
 class TextTower(TextEncoder):
@@ -20,8 +32,9 @@ class TextTower(TextEncoder):
         info: Facts about the encoder.
         network: The network, in evaluation mode.
         embedding: The part of it that embeds token ids.
-        tokenize: From texts to token ids, int64 (N, length).
-        encode_tokens: From token ids to vectors (N, dim), by the network.
+        tokenize: From texts to token ids, int64 (N, length), of one length for all texts.
+        encode_tokens: From a network like this one and token ids to vectors (N, dim).
+        decode: From a token id to the text that it stands for.
     """
 
     def __init__(
@@ -29,12 +42,13 @@ class TextTower(TextEncoder):
         info: TextEncoderInfo,
         network: nn.Module,
         embedding: nn.Module,
-        tokenize: Callable[[list[str]], Tensor],
-        encode_tokens: Callable[[Tensor], Tensor],
+        tokenize: Tokenize,
+        encode_tokens: EncodeTokens,
+        decode: Callable[[int], str],
     ) -> None:
         super().__init__(info)
         self.network, self.embedding = network, embedding
-        self.tokenize, self.encode_tokens = tokenize, encode_tokens
+        self.tokenize, self.encode_tokens, self.decode = tokenize, encode_tokens, decode
 
     def encode(self, texts: Sequence[str]) -> Vectors:
         found = []
@@ -42,7 +56,7 @@ class TextTower(TextEncoder):
             tokens = self.tokenize(list(texts[start : start + AT_ONCE]))
             with torch.no_grad():
                 try:
-                    found.append(self.encode_tokens(tokens).float())
+                    found.append(self.encode_tokens(self.network, tokens).float())
                 except IndexError as error:  # of a folder whose tokenizer is another network's
                     raise BackboneError(
                         f"{self.info.name}: its tokenizer does not belong to it: {one_line(error)}"
@@ -52,6 +66,40 @@ class TextTower(TextEncoder):
 
     def prompts(self, texts: Sequence[str], words: str) -> TextPrompts:
         return TowerPrompts(self, texts, words)
+
+    def trainable(self) -> TextNetwork:
+        return TrainableTower(deepcopy(self.network), self.tokenize, self.encode_tokens)
+
+
+class TrainableTower(TextNetwork):
+    """A text tower that is trained.
+
+    Args:
+        network: The network.
+        tokenize: As for ``TextTower``.
+        encode_tokens: As for ``TextTower``.
+    """
+
+    def __init__(self, network: nn.Module, tokenize: Tokenize, encode_tokens: EncodeTokens) -> None:
+        super().__init__()
+        self.network = network.requires_grad_(True)
+        self.encode_tokens, self._tokenize = encode_tokens, tokenize
+        self._freeze_the_rest()
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        return self._tokenize(list(texts))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.encode_tokens(self.network, tokens)
+
+    def _freeze_the_rest(self) -> None:
+        """Freeze parameters that compute no vector, such as the scale of cosines."""
+        with torch.enable_grad():
+            found = self(self.tokenize(["x"])).sum()
+        named = dict(self.network.named_parameters())
+        gradients = torch.autograd.grad(found, list(named.values()), allow_unused=True)
+        for parameter, gradient in zip(named.values(), gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
 
 
 class TowerPrompts(TextPrompts):
@@ -90,9 +138,15 @@ class TowerPrompts(TextPrompts):
 
         hook = self.tower.embedding.register_forward_hook(put_in_place)
         try:
-            return self.tower.encode_tokens(self.tokens).float()
+            return self.tower.encode_tokens(self.network, self.tokens).float()
         finally:
             hook.remove()
+
+    def nearest_words(self, context: Tensor) -> Sequence[str]:
+        """Return the token whose vector has the least Euclidean distance, as CoOp's authors do."""
+        known = cast("Tensor", self.tower.embedding.weight).float()
+        nearest = torch.cdist(context.float(), known.to(context.device)).argmin(1)
+        return [self.tower.decode(token).strip() for token in nearest.tolist()]
 
 
 def _span(tower: TextTower, words: str) -> tuple[int, int]:

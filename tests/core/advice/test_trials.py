@@ -66,6 +66,8 @@ def test_what_there_is_no_time_for_is_left_out_with_the_time_it_needs(given: Any
     assert [each.what for each in found.trained] == [HEAD]
     assert set(found.left_out) == {LAST, ALL, SCRATCH}
     assert all("pass a longer time as within" in reason for reason in found.left_out.values())
+    late = tried(given, -1.0)
+    assert set(late.left_out.values()) == {"no time is left for it; pass a longer time as within"}
 
 
 @contextmanager

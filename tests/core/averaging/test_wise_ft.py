@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +45,15 @@ def test_the_ends_are_the_two_models(folder: Path, alpha: float, name: str) -> N
             assert torch.equal(tensor, expected[key]), key
 
 
-def test_alpha_is_the_weight_of_the_fine_tuned_model(folder: Path) -> None:
+def test_alpha_is_the_weight_of_the_fine_tuned_model(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     start, tuned = (state(visiongraft.load(folder / name)) for name in ("start", "tuned"))
     model = visiongraft.wise_ft(folder / "tuned", folder / "start", alpha=0.25)
     for key, tensor in state(model).items():
         if tensor.is_floating_point():
             assert torch.allclose(tensor, 0.75 * start[key] + 0.25 * tuned[key], atol=1e-6), key
+    assert "same weights" not in caplog.text
 
 
 def test_the_best_of_several_alphas_is_kept_and_all_are_told(folder: Path, toy_data: Any) -> None:
@@ -72,6 +76,31 @@ def test_a_model_in_memory_is_interpolated_with_another(folder: Path) -> None:
 
 
 # ---- refusals ----
+
+
+@pytest.mark.parametrize(
+    ("mine", "related"),
+    [
+        ({"source": "saved model a", "before: source": "timm"}, True),
+        ({"source": "timm", "data license": "mit"}, True),
+        ({"source": "saved model b", "before: source": "saved model a", "before: before: source": "timm"}, False),
+        ({"source": "file"}, False),
+    ],
+)  # fmt: skip
+def test_models_of_other_weights_are_warned_of(
+    folder: Path, mine: dict[str, str], related: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = [visiongraft.load(folder / "start") for _ in range(2)]
+    for model, provenance in zip(models, (mine, {"source": "timm"}), strict=True):
+        backbone = model.network.backbone
+        backbone.info = replace(backbone.info, provenance=provenance)
+    if "before: before: source" in mine:
+        models[1].network.backbone.info = replace(
+            models[1].backbone_info,
+            provenance={"source": "saved model c", "before: source": "timm"},
+        )
+    visiongraft.wise_ft(models[0], models[1], alpha=0.5)
+    assert ("do not start from the same weights" not in caplog.text) == related
 
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, float("nan"), [0.5, 2], ["a"]])

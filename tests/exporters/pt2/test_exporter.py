@@ -23,6 +23,7 @@ from visiongraft.backbone import Backbone, Features
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, ExportError, OptionError, VisiongraftError
 from visiongraft.exporters.pt2.exporter import Pt2Exporter
+from visiongraft.exporters.pt2.program import _drop_unused
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.verification.recheck import recheck
 from visiongraft.lookup.exported import open_exported
@@ -414,3 +415,22 @@ def test_an_endless_loop_is_stopped(program_file: Any, monkeypatch: pytest.Monke
     with pytest.raises(VisiongraftError, match=r"was stopped on .* after 0\.3 seconds") as caught:
         opened.run(images)
     assert "\n" not in str(caught.value)
+
+
+def test_tensors_that_no_result_depends_on_are_left_out(tmp_path: Path) -> None:
+    class Watching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale, self.unused = nn.Parameter(torch.ones(2)), nn.Linear(2, 2)
+            self.register_buffer("steps", torch.zeros(3))
+
+        def forward(self, values: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"scaled": values * self.scale}
+
+    program = torch.export.export(Watching(), (torch.ones(4, 2),))
+    _drop_unused(program, kept=("steps",))
+    assert set(program.state_dict) == {"scale", "steps"}
+    torch.testing.assert_close(program.module()(torch.ones(4, 2))["scaled"], torch.ones(4, 2))
+    torch.export.save(program, tmp_path / "p.pt2")
+    again = torch.export.load(tmp_path / "p.pt2")
+    assert set(again.state_dict) == {"scale", "steps"}

@@ -23,7 +23,9 @@ class Hub:
         requests: Method and path of each request, in order.
         status: The status of answers instead of 200, if it is set.
         broken: After how many bytes transfers of large files break off, if they do.
+        damaged: Whether large files are transferred with a wrong byte at their end.
         redirects: Whether files that are larger than ``large`` bytes are on another host.
+        ranges: From which byte on files were asked for.
         proxied: Hosts that clients asked this server for as their proxy.
     """
 
@@ -34,7 +36,9 @@ class Hub:
         self.requests: list[tuple[str, str]] = []
         self.status: int | None = None
         self.broken: int | None = None
+        self.damaged = False
         self.redirects = False
+        self.ranges: list[int] = []
         self.proxied: list[str] = []
         self.url = ""
 
@@ -100,6 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, content: bytes, body: bool) -> None:
         start = int((self.headers.get("Range") or "bytes=0-")[6:].split("-")[0])
+        self.hub.ranges.append(start)
         self.send_response(206 if start else 200)
         self._describe(content)
         if start:
@@ -108,6 +113,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not body:
             return
+        if self.hub.damaged and len(content) > self.hub.large:
+            content = content[:-1] + bytes([content[-1] ^ 1])
         broken = self.hub.broken if len(content) > self.hub.large else None
         if broken is None:
             self.wfile.write(content[start:])

@@ -135,13 +135,30 @@ def test_a_refusal_is_explained_with_its_remedy(
     assert words in text and "weights=FILE" in text
 
 
-def test_a_broken_transfer_is_explained_and_continued(hub: Hub) -> None:
+def test_a_broken_transfer_is_continued(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 500)
+    hub.broken = 20_000
+    state = load_backbone(NAMES["transformers"]).state_dict()
+    assert 20_000 in hub.ranges
+    reference = load_backbone(NAMES["transformers"]).state_dict()
+    assert all(torch.equal(tensor, state[name]) for name, tensor in reference.items())
+
+
+def test_a_transfer_that_breaks_again_and_again_is_explained(hub: Hub) -> None:
     hub.broken = 2000
-    assert "the transfer broke off; run it again, which continues where it ended" in message(
-        NAMES["transformers"]
-    )
+    words = "the transfer broke off, and could not be continued; run it again"
+    assert words in message(NAMES["transformers"])
     hub.broken = None
     load_backbone(NAMES["transformers"])
+
+
+def test_a_damaged_transfer_is_noticed_by_its_checksum_and_fetched_again(
+    name: str, hub: Hub
+) -> None:
+    hub.damaged = True
+    assert "arrived damaged, as its SHA-256 shows, and was removed from the cache" in message(name)
+    hub.damaged = False
+    load_backbone(name)
 
 
 def test_a_file_that_a_repository_lacks_is_named(hub: Hub) -> None:

@@ -346,3 +346,22 @@ def test_cached_weights_are_used_without_the_hub(
     own = backbone.state_dict()["model.features.0.weight"]
     torch.testing.assert_close(own, kernel if in_channels == 3 else kernel.sum(1, keepdim=True))
     assert backbone.info.provenance["weights"] == "SqueezeNet1_0_Weights.IMAGENET1K_V1"
+
+
+@pytest.mark.parametrize(("name", "cut"), [("resnet18", -2), ("mobilenet_v2", -1)])
+def test_a_learner_of_fastai_is_read_by_the_order_of_its_layers(
+    tmp_path: Path, name: str, cut: int
+) -> None:
+    torch.manual_seed(0)
+    network = original(name)
+    body = nn.Sequential(*list(network.children())[:cut])
+    learner = nn.Sequential(body, nn.Sequential(nn.Flatten(), nn.Linear(3, 2)))
+    torch.save({"model": learner.state_dict(), "opt": {"state": {}}}, tmp_path / "w.pth")
+    backbone = load_backbone(f"torchvision/{name}", str(tmp_path / "w.pth")).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(backbone(images).maps[-1], body(images))
+    del learner[0][-1]
+    torch.save(learner.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"missing|contains no tensors that fit"):
+        load_backbone(f"torchvision/{name}", str(tmp_path / "w.pth"))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +14,14 @@ import open_clip
 import pytest
 import torch
 import transformers
+from safetensors import safe_open
 from torch.nn.functional import cross_entropy, normalize
 
 import visiongraft as vg
 from tests.plugins.classification.colored import CLASSES
 from tests.plugins.text_encoders import tiny_clip
 from visiongraft.cli import main
-from visiongraft.errors import OptionError, ReceiptError
+from visiongraft.errors import ArtifactError, OptionError, ReceiptError
 from visiongraft.plugins.text_encoders.tower import TowerPrompts
 
 WORDS = "a photo of a"
@@ -153,6 +157,64 @@ def test_it_is_saved_exported_and_trained_further(
     assert cross_entropy_of(between, colors) == pytest.approx(cross_entropy_of(learned, colors))
 
 
+@pytest.mark.parametrize("context", [None, 3])
+def test_other_classes_get_the_learned_words(
+    model: vg.TransferModel, colors: Path, folders: dict[str, str], tmp_path: Path,
+    context: int | None,
+) -> None:  # fmt: skip
+    name = folders["open_clip"]
+    learned = model.learn_prompts(colors, context=context, epochs=3, learning_rate=0.02, text=name)
+    learned.save(tmp_path / "model")
+    others = ["robin", "owl"]
+    vg.save_classes(tmp_path / "own", vg.load(tmp_path / "model"), CLASSES, text=name)
+    vg.save_classes(tmp_path / "others", learned, others, text=name)
+    with safe_open(tmp_path / "own", "pt") as file:
+        own = file.get_tensor("class_vectors")
+    torch.testing.assert_close(own, learned.network.head.output.weight.detach())
+    with safe_open(tmp_path / "others", "pt") as file:
+        found = file.get_tensor("class_vectors")
+    reference = open_clip.create_model(name.partition("/")[2]).eval()
+    noted = learned.facts["prompt learning"]
+    content = base64.b64decode(noted["learned vectors"])
+    vectors = torch.from_numpy(
+        np.frombuffer(content, np.float32).reshape(noted["vectors"], 8).copy()
+    )
+    texts = [f"{' '.join(['x'] * len(vectors))} {each}." for each in others]
+    with torch.no_grad():
+        expected = normalize(by_hand(reference, texts, vectors), dim=1)
+    torch.testing.assert_close(normalize(found, dim=1), expected)
+    plain = vg.zero_shot(others, name).network.head.output.weight
+    assert not torch.allclose(found, plain, atol=1e-3)
+
+
+def test_learning_goes_on_with_the_learned_words(
+    learned: vg.TransferModel, colors: Path, folders: dict[str, str]
+) -> None:
+    further = learned.learn_prompts(colors, epochs=1, text=folders["open_clip"])
+    before, after = (m.facts["prompt learning"] for m in (learned, further))
+    assert after["cross-entropy before"] == pytest.approx(before["cross-entropy after"], abs=1e-5)
+    assert after["initial words"] == WORDS
+
+
+def test_the_nearest_words_of_words_are_these(folders: dict[str, str]) -> None:
+    for kind in ("open_clip", "clip"):
+        prompts = vg.load_text_encoder(folders[kind]).prompts(TEXTS, WORDS)
+        assert prompts is not None
+        near = prompts.initial + 1e-4 * torch.randn(prompts.initial.shape)
+        assert list(prompts.nearest_words(near)) == WORDS.split()
+
+
+def test_centered_classes_stay_centered(folders: dict[str, str], colors: Path) -> None:
+    """A map to the space of a text tower subtracts the mean of the classes, before and after."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, 4), torch.nn.ReLU())
+    name = folders["open_clip"]
+    mapped = vg.zero_shot(CLASSES, network, text=name, data=colors, size=32)
+    facts = mapped.learn_prompts(colors, epochs=1, text=name).facts["prompt learning"]
+    assert facts["cross-entropy before"] == pytest.approx(
+        cross_entropy_of(mapped, colors), abs=1e-4
+    )
+
+
 def test_the_same_seed_learns_the_same(
     model: vg.TransferModel, colors: Path, folders: dict[str, str]
 ) -> None:
@@ -211,10 +273,19 @@ def test_models_without_a_context_are_refused(
     model: vg.TransferModel, learned: vg.TransferModel, colors: Path, folders: dict[str, str]
 ) -> None:
     name = folders["open_clip"]
+    trained = deepcopy(learned)
+    with torch.no_grad():
+        trained.network.head.output.weight[0] += 0.1  # type: ignore[union-attr, operator, index]
     with pytest.raises(OptionError, match="the classes of the model are not"):
-        learned.learn_prompts(colors, text=name)
+        trained.learn_prompts(colors, text=name)
     with pytest.raises(OptionError, match="the model was trained since"):
-        vg.save_classes("never", learned, ["cat", "dog"], text=name)
+        vg.save_classes("never", trained, ["cat", "dog"], text=name)
+    with pytest.raises(OptionError, match="leave out templates"):
+        vg.save_classes("never", learned, ["cat", "dog"], text=name, templates="a {}")
+    damaged = replace(learned, facts=deepcopy(learned.facts))
+    damaged.facts["prompt learning"]["learned vectors"] += "A"
+    with pytest.raises(ArtifactError, match="the learned words of the model are damaged"):
+        vg.save_classes("never", damaged, ["cat", "dog"], text=name)
     with pytest.raises(OptionError, match="has images in its head"):
         model.tip_adapter(colors).learn_prompts(colors, text=name)
     bare = vg.zero_shot(CLASSES, name, templates="{}")
@@ -245,6 +316,7 @@ def test_the_command_saves_a_model(
     found = json.loads(capsys.readouterr().out)
     assert found["epochs"] == 2
     assert vg.load(tmp_path / "new").facts["prompt learning"]["initial words"] == WORDS
+    assert len(found["nearest words"]) == 4
     assert main([*given, "--context", "99", "--out", str(tmp_path / "other")]) == 2
     assert "no room for a class" in capsys.readouterr().err
     assert not (tmp_path / "other").exists()

@@ -28,6 +28,14 @@ PARAMETERS = {  # in thousands, as published or counted in the libraries of thes
 }
 
 
+# The first six numbers of an embedding by facenet-pytorch 2.6.0, and by insightface's arcface_torch at commit
+# 04a433f, with the weights of `drawn`.
+PUBLISHED = {
+    "inception_resnet_v1": (0.020455, 0.009586, 0.045323, -0.073868, 0.002391, 0.045578),
+    "iresnet18": (0.01349, -0.047121, 0.010641, -0.008514, 0.006343, -0.047444),
+}
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file in the layout of MobileFaceNet_Pytorch."""
@@ -47,6 +55,38 @@ def test_networks_have_the_parameters_of_the_published_ones(name: str) -> None:
     with torch.device("meta"):
         count = sum(p.numel() for p in NETWORKS[name].make().parameters())
     assert round(count / 1000) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_embeddings_are_those_of_the_published_code(name: str) -> None:
+    """The numbers are results of that code with the same weights, see ``PUBLISHED``."""
+    network = NETWORKS[name].make()
+    network.load_state_dict(drawn(network.state_dict()))
+    size = {"iresnet18": 112, "inception_resnet_v1": 160}[name]
+    images = np.random.default_rng(1).uniform(-1, 1, (2, 3, size, size)).astype(np.float32)
+    with torch.no_grad():
+        embedding = network.eval()(torch.from_numpy(images[:1]))[1]
+    torch.testing.assert_close(
+        F.normalize(embedding)[0, :6], torch.tensor(PUBLISHED[name]), rtol=0, atol=2e-5
+    )
+
+
+def drawn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Draw weights in the order of their names, of which signals neither vanish nor explode."""
+    random, found = np.random.default_rng(0), {}
+    for name, tensor in sorted(state.items()):
+        if name.endswith("num_batches_tracked"):
+            found[name] = tensor
+            continue
+        values = random.standard_normal(tuple(tensor.shape)).astype(np.float32)
+        if name.endswith("running_var"):
+            values = np.abs(values) + 0.5
+        elif tensor.ndim > 1:
+            values *= 1.4 / np.sqrt(np.prod(tensor.shape[1:]))
+        else:
+            values = 0.1 * values + name.endswith("weight")
+        found[name] = torch.from_numpy(values.astype(np.float32))
+    return found
 
 
 @pytest.mark.parametrize("name", ["mobilefacenet", "inception_resnet_v1", "iresnet18"])
