@@ -176,6 +176,9 @@ def predict(
 
     if csv and as_json:
         raise OptionError("--csv and --json both print to standard output; choose one")
+    for path in images or []:
+        if csv and path.suffix.lower() == ".csv" and not path.exists():
+            raise OptionError(f"--csv prints the table; to write it into a file, pass --out {path}")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
     if save_crops and folder is None:

@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from visiongraft.config import FitConfig
 from visiongraft.data.samples import Samples
-from visiongraft.errors import OptionError
+from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.inputs import IMAGES
 from visiongraft.mistakes.report import Mistakes, RatedLabel
 from visiongraft.model import TransferModel, load
@@ -36,13 +36,16 @@ def judge_run(folder: Path, config: FitConfig, given: Sequence[str]) -> Mistakes
         given: Names of settings that the user passed, which have no meaning here.
 
     Returns:
-        What was found; ``None`` if the task judges no labels.
+        What was found; ``None`` if the task judges no labels, or the run has no model yet.
 
     Raises:
         OptionError: Settings were passed.
         DataError: The data cannot be read.
     """
-    model = load(folder)
+    try:
+        model = load(folder)
+    except ArtifactError:  # an unfinished run still tells its data and backbone
+        return None
     judge = model.task.label_judge()
     if judge is None:
         return None

@@ -333,6 +333,14 @@ def test_csv_and_json_exclude_each_other(run: Run, trained: Path, images: Path) 
     assert "--csv and --json both print to standard output" in err
 
 
+def test_a_file_after_csv_is_answered_with_the_right_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = tmp_path / "found.csv"
+    assert main(["predict", "no-model", "a.jpg", "--csv", str(wanted)]) == 2
+    assert f"pass --out {wanted}" in capsys.readouterr().err.replace("\n", "")
+
+
 def test_several_processes_require_out(
     run: Run, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
