@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
-EXTRAS := demo,explain,fairness,faiss,open-clip,parquet,privacy,tensorboard,transformers,umap,video,wordllama,docs,dev,mistakes,wandb
+EXTRAS := demo,explain,fairness,faiss,metrics,open-clip,parquet,privacy,tensorboard,transformers,umap,video,wordllama,docs,dev,mistakes,wandb
 PYTHONS := python3.11 python3.12 python3.13 python3
 PYTHON := .venv/bin/python
 DEMO := demo

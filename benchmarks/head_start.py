@@ -57,8 +57,8 @@ class Features:
 
 def closed_form(features: Floats, labels: ClassIds, unseen: Floats, classes: int) -> Floats:
     """Predict by the classifier from which training starts."""
-    weight, bias = linear_classifier(features, labels, classes)
-    logits = torch.from_numpy(unseen @ weight.T + bias)
+    layer = linear_classifier(features, labels, classes)
+    logits = torch.from_numpy(unseen @ layer.weight.T + layer.bias)
     return logits.softmax(1).numpy()
 
 

@@ -3,7 +3,8 @@
     python peer_process.py NAME SETTINGS.json [OPTIONS.json]
 
 It prints one JSON object: the seconds of each epoch, the number of steps of an epoch, scores on the validation
-images, and ``memory``, by how many megabytes the training raised the peak of the process.
+images, and ``memory``, by how many megabytes the training raised the peak of the process. All libraries are imported
+before, those that visiongraft imports on first use as well.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ import peer_loops
 import torch
 from our_runs import scores
 from peer_loops import DenseOutcome, Outcome, Settings
+
+import visiongraft.fitting  # noqa: F401
+from visiongraft.registry.manager import plugins
 
 RUNS: dict[str, Callable[..., Outcome | DenseOutcome | float]] = {
     "visiongraft": our_runs.classification,
@@ -50,6 +54,7 @@ def main(arguments: list[str]) -> None:
     name, settings = arguments[0], Settings(**json.loads(arguments[1]))
     options = json.loads(arguments[2]) if len(arguments) > 2 else {}
     torch.set_num_threads(settings.threads)
+    plugins().tasks()  # imports the plugins
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     result = result_of(RUNS[name](settings, **options))
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before

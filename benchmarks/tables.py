@@ -20,7 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, stdev
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -42,9 +42,13 @@ def peers() -> str:
     """Return the accuracy of each toolkit on each dataset, with means and our lead on the best other."""
     lines = _head(["images", "dataset", *TOOLKITS.values(), "lead"])
     for (group, images), rows in _groups(_read("peers.csv")):
-        for name, runs in groupby(rows, key=lambda row: row["dataset"]):
-            lines.append(_line([images, name, *_with_lead(_means(list(runs)))]))
-        lines.append(_line([images, f"mean, {group}", *_with_lead(_means(rows))]))
+        by_name = [list(runs) for _, runs in groupby(rows, key=lambda row: row["dataset"])]
+        for runs in by_name:
+            lines.append(
+                _line([images, runs[0]["dataset"], *_with_lead([_values(r) for r in runs])])
+            )
+        means = [_means(runs) for runs in by_name]
+        lines.append(_line([images, f"mean, {group}", *_with_lead(means)]))
         errors = [
             row for row in _read("peers-calibration.csv") if (row["group"], row["images"]) == (group, images)
         ]  # fmt: skip
@@ -106,16 +110,25 @@ def _groups(rows: list[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
     return [(key, list(group)) for key, group in found]
 
 
+def _values(row: Row) -> list[float]:
+    return [float(row[toolkit]) for toolkit in TOOLKITS]
+
+
 def _means(rows: Sequence[Row]) -> list[float]:
-    return [fmean(float(row[toolkit]) for row in rows) for toolkit in TOOLKITS]
+    return [fmean(values) for values in zip(*map(_values, rows), strict=True)]
 
 
 def _texts(values: Iterable[float]) -> list[str]:
     return [f"{value:.1f}" for value in values]
 
 
-def _with_lead(means: Sequence[float]) -> list[str]:
-    return [*_texts(means), f"{means[0] - max(means[1:]):+.1f}"]
+def _with_lead(rows: Sequence[Sequence[float]]) -> list[str]:
+    """Return the means of rows, and our lead on the best other with its standard error over the rows."""
+    means = [fmean(values) for values in zip(*rows, strict=True)]
+    best = max(range(1, len(means)), key=means.__getitem__)
+    leads = [row[0] - row[best] for row in rows]
+    error = f" ± {stdev(leads) / len(leads) ** 0.5:.1f}" if len(leads) > 1 else ""
+    return [*_texts(means), f"{fmean(leads):+.1f}{error}"]
 
 
 def _head(titles: Sequence[str]) -> list[str]:

@@ -87,8 +87,11 @@ from visiongraft.text_encoders import TextEncoderInfo as TextEncoderInfo
 from visiongraft.text_encoders import TextEncoderSource as TextEncoderSource
 from visiongraft.text_encoders import TextNetwork as TextNetwork
 from visiongraft.text_encoders import TextPrompts as TextPrompts
+from visiongraft.training.freezing import FrozenSnapshot as FrozenSnapshot
 from visiongraft.training.freezing import Receipt as Receipt
 from visiongraft.training.run import Run as Run
+from visiongraft.training.trainable import apply_phase as apply_phase
+from visiongraft.training.trainable import parameter_groups as parameter_groups
 from visiongraft.training.transfer_losses import TransferLoss as TransferLoss
 from visiongraft.training.transfer_losses import TransferStep as TransferStep
 from visiongraft.tuning.rate_finder import lr_find as lr_find

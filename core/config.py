@@ -99,6 +99,15 @@ NamedPaths = Annotated[
 ]
 
 
+NamedMetrics = Annotated[
+    dict[str, Any],
+    Rule(
+        lambda v: isinstance(v, dict) and all(isinstance(m, str | None) for m in v.values()),
+        "a dict from names to metrics",
+    ),
+]
+
+
 Data = Annotated[
     Any,
     Rule(
@@ -233,6 +242,19 @@ class FitConfig:
         None,
         "Further data for the training steps, as far as the task or a transfer loss uses any",
         "no further data",
+        since=3,
+    )
+    metrics: NamedMetrics | None = setting(
+        None,
+        "A metric of torchmetrics beside the task's, such as MulticlassAUROC or auroc=MulticlassAUROC(average=none)",
+        "the task's metrics alone",
+        since=3,
+    )
+    augment: str | None = setting(
+        None,
+        "Augmentation of training images in place of the task's: FILE.py:NAME, a callable of a file, or a value of "
+        "the task's option augment, such as strong",
+        "the task's",
         since=3,
     )
     size: tuple[int, int] | None = setting(

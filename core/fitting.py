@@ -20,7 +20,11 @@ from visiongraft.config import AUTO, GIGABYTE, Device, FitConfig, Precision, Rep
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
-from visiongraft.preparation.arguments import given_groups, new_settings
+from visiongraft.preparation.arguments import (
+    given_groups,
+    new_settings,
+    with_task_augmentation,
+)
 from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given, RunData
 from visiongraft.preparation.facts import run_facts
@@ -38,10 +42,13 @@ from visiongraft.saving.training_images import TrainingImages
 from visiongraft.schedules import Schedule
 from visiongraft.system.interrupts import work_started
 from visiongraft.system.processes import as_lost_process
+from visiongraft.system.progress import current_display, shown_progress
 from visiongraft.task import Task
+from visiongraft.training.callbacks import ConsoleProgress, shows_progress
 from visiongraft.training.engine import Engine
 from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.grouped.weights import begin_groups, check_groups
+from visiongraft.training.measuring.own_metrics import read_metrics
 from visiongraft.training.private.accounting import begin_privacy
 from visiongraft.training.private.refusals import refuse_settings
 from visiongraft.training.resuming.chosen_callbacks import ChosenCallbacks
@@ -80,6 +87,8 @@ def fit(
     evaluate_on: Mapping[str, Any] | None = None,
     select: str = "best",
     streams: Mapping[str, Any] | None = None,
+    metrics: Any = None,
+    augment: str | Callable[..., Any] | None = None,
     size: int | tuple[int, int] | None = None,
     resize: str | None = None,
     in_channels: int = 3,
@@ -165,6 +174,14 @@ def fit(
             set with this probability.
         streams: Further data for the training steps, as far as the task or a transfer loss uses any, by
             name, such as ``{"unlabelled": "photos/"}``.
+        metrics: Metrics of your own beside the task's: a metric of torchmetrics, its name with or without
+            options, such as ``"MulticlassAUROC"``, a list of these, or a dict from names to them. ``select`` may
+            name them. A resumed run must be passed objects again.
+        augment: Augmentation of training images in place of the task's: a callable, such as a transform of
+            ``torchvision.transforms.v2`` or a ``Compose`` of albumentations; ``"FILE.py:NAME"``, a callable of a
+            file; or a value of the task's option ``augment``, such as ``"strong"``. It takes an image, uint8
+            (C, H, W), and returns one; where targets have positions, it takes and returns these, too. A resumed
+            run must be passed an object again.
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
             otherwise the backbone's.
         resize: How images are resized: ``"crop"`` keeps the aspect ratio and takes the center,
@@ -238,7 +255,7 @@ def fit(
     Examples:
         ``model = visiongraft.fit("flowers", task=MyTask(), out="runs/flowers")``
     """
-    given, started = dict(locals()), time.monotonic()
+    given, started = with_task_augmentation(locals()), time.monotonic()
     folder = None if out is None else Path(out)
     listeners, lost = ChosenCallbacks(callbacks, trackers), tuple[str, ...]()
     if resume:
@@ -255,7 +272,8 @@ def fit(
     check_streams(config, chosen)
     accelerator = make_accelerator(config)
     work_started()
-    with ExitStack() as stack:
+    shows = "progress" in listeners.callbacks and accelerator.is_main_process
+    with ExitStack() as stack, shown_progress(shows):
         if folder is None:
             scratch = stack.enter_context(scratch_folder())
         else:
@@ -268,10 +286,14 @@ def fit(
             streams=merged(config.streams, streams),
             start=origin,
             backbone=backbone if isinstance(backbone, nn.Module) else None,
+            metrics=merged(config.metrics, read_metrics(metrics)),
+            augment=augment,
         )
         run, found = prepare_run(sources, chosen, trials[0], plan, accelerator, folder, scratch)
         run.warnings += lost
         hooks = listen([*listeners.callbacks, *find_trackers(listeners.trackers)])
+        if resume and current_display() is not None and not shows_progress(hooks):
+            hooks.register(ConsoleProgress())  # a command shows it of runs that began without, too
         if not resume:
             _measure_settings(run, given, accelerator, started)
             refuse_idle_losses(run)
@@ -419,6 +441,7 @@ def _trained_model(
     facts = run_facts(run, data, inputs)
     model = TransferModel(run.network, facts, data.checked.validation, run.folder, hooks)
     model.training_images = images_of_run(run, data, inputs, before)
+    model.metrics = run.metrics
     return model
 
 

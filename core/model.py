@@ -31,6 +31,7 @@ from visiongraft.inputs.samples import InputSamples
 from visiongraft.lookup.models import load_adapted, load_network
 from visiongraft.lookup.reading import named_reader
 from visiongraft.network import InferenceGraph, Network
+from visiongraft.options import checks_keywords
 from visiongraft.preprocess import as_size
 from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
@@ -39,15 +40,18 @@ from visiongraft.saving.files import numbered, write_crops, write_prediction_fil
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.summary import Summary, html_facts, summarize
+from visiongraft.system.progress import shown_progress, track
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
 from visiongraft.task_contract.group_rules import GroupDecisions, Groups
 from visiongraft.task_contract.narrowing import ScoreThreshold, check_narrowing, narrowed
 from visiongraft.task_contract.texts import embed_texts
 from visiongraft.tiling import decode_tiled
+from visiongraft.training.callbacks import shows_progress
 from visiongraft.training.embedding import embed_samples
 from visiongraft.training.evaluation import decode_samples, measure_all
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 
 
 @dataclass(repr=False)
@@ -64,6 +68,7 @@ class TransferModel:
         run_folder: The run it came out of, if known.
         callbacks: The callbacks of the run that it came out of, if that was in this process.
         training_images: Digests of the images that it was trained on, if known.
+        metrics: The user's own metrics of the run, likewise if that was in this process.
     """
 
     network: Network
@@ -72,6 +77,7 @@ class TransferModel:
     run_folder: Path | None = None
     callbacks: pluggy.PluginManager | None = field(default=None, compare=False)
     training_images: TrainingImages | None = field(default=None, compare=False)
+    metrics: OwnMetrics = field(default_factory=OwnMetrics, compare=False)
 
     def __repr__(self) -> str:
         adapters = list(self.network.adapter_parameters)
@@ -109,6 +115,7 @@ class TransferModel:
         """Facts about its backbone."""
         return self.network.backbone.info
 
+    @checks_keywords
     def predict(
         self,
         images: Any,
@@ -164,6 +171,7 @@ class TransferModel:
             self._draw(samples, results, Path(save), save_crops)
         return results
 
+    @checks_keywords
     def embed(
         self,
         images: Any = None,
@@ -199,6 +207,7 @@ class TransferModel:
         samples = InputSamples.of(images, self.task.inputs)
         return embed_samples(self.network, samples, batch_size)
 
+    @checks_keywords
     def evaluate(
         self,
         data: Any,
@@ -206,6 +215,7 @@ class TransferModel:
         by: str | None = None,
         batch_size: int = 32,
         tile: int | tuple[int, int] | None = None,
+        metrics: Any = None,
     ) -> dict[str, Any]:
         """Measure the model on labeled data.
 
@@ -218,6 +228,8 @@ class TransferModel:
                 are also measured in groups.
             batch_size: Images per forward pass.
             tile: As in ``predict``.
+            metrics: Metrics of your own beside the task's, as for ``fit``; ``None`` for those of the run, if
+                ``fit`` has just returned the model.
 
         Returns:
             The task's metrics; ``split``, the name of the split, ``"all"`` for all images of a
@@ -233,7 +245,8 @@ class TransferModel:
         channels = self.backbone_info.in_channels
         measured = prepare_evaluation(self.task, data, channels, self.training_images)
         decoded = self._decoded(measured.samples, batch_size, tile)
-        return {**measure_all(self.task, measured.samples, by, decoded), **measured.facts}
+        own = self.metrics if metrics is None else OwnMetrics.of(metrics, self.task)
+        return {**measure_all(self.task, measured.samples, by, decoded, own), **measured.facts}
 
     def export(
         self,
@@ -274,11 +287,14 @@ class TransferModel:
                 raise OptionError(f"{path}: choose an exporter, format={' or '.join(fitting)}")
             format = fitting[0]
         exporter = plugins().get("exporter", format)()
-        certificate: Certificate = exporter.export(self, path, self.proof_samples(data), **options)
+        with shown_progress(hooks is not None and shows_progress(hooks)):
+            samples = self.proof_samples(data)
+            certificate: Certificate = exporter.export(self, path, samples, **options)
         if hooks is not None:
             hooks.hook.exported(model=self, path=path, certificate=certificate)
         return certificate
 
+    @checks_keywords
     def save(self, folder: str | Path) -> None:
         """Write the model as a folder with weights, config and model card; adapters are merged.
 
@@ -317,6 +333,7 @@ class TransferModel:
         state = adapter_state(network)
         save_adapter(Path(folder), network, state, network.base_sha256, self.facts, name)
 
+    @checks_keywords
     def use_adapter(self, folder: str | Path, *, task: type[Task] | None = None) -> None:
         """Exchange the adapters and the head for others that were trained on the same base.
 
@@ -397,14 +414,15 @@ class TransferModel:
         """Yield decoded arrays, targets and positions, a batch at a time; see ``decode_samples``."""
         if batch_size < 1:
             raise OptionError(f"batch_size={batch_size} is not at least 1")
-        window = as_size(tile, "tile")
+        window, label = as_size(tile, "tile"), "evaluating" if for_metrics else "predicting"
         if window is not None:
             results = decode_tiled(self.network, samples, window, batch_size)
             collate: Callable[[list[Any]], Any] = self.task.collate if for_metrics else list
-            for index, decoded in enumerate(results):
+            for index, decoded in enumerate(track(results, label, len(samples))):
                 yield decoded, collate([samples.target(index)]), [index]
             return
-        yield from decode_samples(self.network, samples, batch_size, for_metrics=for_metrics)
+        found = decode_samples(self.network, samples, batch_size, for_metrics=for_metrics)
+        yield from track(found, label, len(samples), lambda one: len(one[2]))
 
     def _draw(
         self, samples: InputSamples, results: Sequence[Any], folder: Path, crops: bool
@@ -420,6 +438,7 @@ class TransferModel:
             write_prediction_files(folder, name, result)
 
 
+@checks_keywords
 def load(
     folder: str | Path,
     *,

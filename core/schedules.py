@@ -27,6 +27,12 @@ PROBE_RATE = 3e-3
 STARTED_RATE = 3e-4
 TUNING_RATE = 3e-4
 
+# A head that is right already leaves little to learn from, and steps that cannot mend much can still spoil
+# features: see "Defaults" in docs/benchmarks.md. The rate is the whole one from so many errors of its start on.
+FULL_RATE_ERRORS = 0.2  # of the images
+FULL_RATE_COUNT = 60
+LEAST_SHARE = 0.25
+
 # Adapters start from zero beside weights that stay as they are: at the rate of fine-tuning they have hardly
 # moved at the end of a run.
 ADAPTER_OPTIONS: Mapping[str, Any] = {"learning_rate": 2e-3, "layer_decay": 1.0}
@@ -221,18 +227,23 @@ def lp_ft(
     *,
     probe_epochs: int | None = None,
     probe_learning_rate: float = PROBE_RATE,
-    learning_rate: float = TUNING_RATE,
+    learning_rate: float | None = None,
     layer_decay: float = 0.85,
     batch_norm: str = "frozen",
 ) -> Phases:
     """Train the head first, then everything (Kumar et al., 2022, "Fine-tuning can distort").
 
-    With a single epoch there is only the second phase.
+    With a single epoch there is only the second phase. Without ``learning_rate`` it is 3e-4, or down to a
+    quarter of that after a head that started from a classifier with few errors, see ``after_head``.
     """
     probe = probe_length("lp_ft", probe_epochs, epochs)
-    phases = [Phase(probe, "head", probe_learning_rate, augment=False)] if probe else []
-    phases.append(Phase(epochs - probe, "all", learning_rate, layer_decay, batch_norm))
-    yield from one_by_one(phases)
+    rate = TUNING_RATE if learning_rate is None else learning_rate
+    tuning = Phase(epochs - probe, "all", rate, layer_decay, batch_norm)
+    if probe:
+        history = yield Phase(probe, "head", probe_learning_rate, augment=False)
+        if learning_rate is None:
+            tuning = after_head(tuning, history)
+    yield tuning
 
 
 @schedule
@@ -353,6 +364,39 @@ def probe_length(name: str, probe_epochs: int | None, epochs: int) -> int:
     if not isinstance(probe, int) or probe < 0:
         raise ScheduleError(f"{name}(probe_epochs={probe!r}): expected a non-negative integer")
     return min(probe, epochs - 1)
+
+
+def after_head(phase: Phase, history: History | None) -> Phase:
+    """Lower the learning rate of a phase where the start of the head leaves little to learn.
+
+    The rate is the whole one if the classifier from which the head started was wrong for at least 20 % of the
+    images that it was not fitted to, or for 60 of them, and proportional to its errors below, down to a quarter.
+
+    Args:
+        phase: What follows the phase of the head.
+        history: The records of that phase, which tell how the head started. A loop over phases sends ``None``.
+
+    Returns:
+        The phase with its rate and the reason.
+
+    Examples:
+        >>> start = {"accuracy": 0.9, "images": 100}
+        >>> found = after_head(Phase(7, learning_rate=3e-4), [{"head_start": start}])
+        >>> found.learning_rate, found.reason
+        (0.00015, 'the head started with 90.0% right of left-out images: 50% of the learning rate')
+    """
+    start = history[-1].get("head_start") if history else None
+    if not start or start["accuracy"] is None:
+        return phase
+    errors = 1 - start["accuracy"]
+    share = max(errors / FULL_RATE_ERRORS, errors * start["images"] / FULL_RATE_COUNT, LEAST_SHARE)
+    if round(share, 6) >= 1:
+        return phase
+    reason = (
+        f"the head started with {start['accuracy']:.1%} right of left-out images: {share:.0%} of the "
+        "learning rate"
+    )
+    return replace(phase, learning_rate=round(share * phase.learning_rate, 12), reason=reason)
 
 
 def for_started_head(chosen: Schedule) -> Schedule:

@@ -266,7 +266,7 @@ class Task(OptionalMethods, ABC):
         """Whether ``start_head`` computes a good start of a new head, as the task is bound to the data."""
         return False
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> float | None:
         """Set the weights of a new head from features of a pretrained backbone, before the first step.
 
         Called if ``starts_head`` is true, such as for a linear probe in closed form. Phases of the
@@ -278,7 +278,12 @@ class Task(OptionalMethods, ABC):
             samples: Batches of training images in order, as features without augmentation and
                 gradients, with collated targets: all images, or a random choice of a large set. Each
                 iteration computes them again.
+
+        Returns:
+            Of a classifier its balanced accuracy on images that it was not fitted to, in [0, 1], by which
+            ``lp_ft`` chooses how fast the backbone trains; ``None`` if it is not known.
         """
+        return None
 
     @abstractmethod
     def build_loss(self) -> nn.Module:

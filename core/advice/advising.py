@@ -31,9 +31,9 @@ from visiongraft.advice.findings import (
     leak_findings,
     size_findings,
 )
-from visiongraft.advice.ranking import RankedBackbone, rank
+from visiongraft.advice.ranking import RankedBackbone, rank, unscored
 from visiongraft.advice.report import Advice, statements
-from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
+from visiongraft.advice.sampling import balanced_order, identities_of, labels_of, renumbered
 from visiongraft.advice.trials import Trials
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits, check_samples
@@ -59,6 +59,7 @@ SCORERS = (
     "logme",
     "parameters",
 )  # the best of the benchmark first
+SCORERS_OF_IDENTITIES = ("knn", "class_mean", "parameters")  # the nearest other image is the same
 # Settings of `fit` that advice is about, or that it does not compute with.
 REFUSED = (
     "backbone",
@@ -69,6 +70,8 @@ REFUSED = (
     "adapters",
     "streams",
     "privacy",
+    "metrics",
+    "augment",
 )
 TIMED = 64  # images that reading and backbones are timed on
 USED = 0.4  # fraction of the time for reading images and computing features
@@ -81,7 +84,7 @@ def advise(
     data: Any,
     *,
     backbones: Sequence[str | Path] = BACKBONES,
-    scorers: Sequence[str] = SCORERS,
+    scorers: Sequence[str] | None = None,
     within: float | str = "3min",
     images: int = 1000,
     target: float | None = None,
@@ -99,7 +102,9 @@ def advise(
     Args:
         data: As for ``fit``.
         backbones: Names, or folders of saved models.
-        scorers: What ranks backbones, see ``visiongraft scorers``; the first decides.
+        scorers: What ranks backbones, see ``visiongraft scorers``; the first decides. ``None`` for
+            ``h_score``, ``linear_probe``, ``knn``, ``logme`` and ``parameters``, or for tasks that embed
+            images ``knn``, ``class_mean`` and ``parameters``.
         within: Time that advice may take, in seconds or such as ``"3min"``; fewer images are used to stay
             within it.
         images: The most training images to use.
@@ -122,15 +127,15 @@ def advise(
         raise OptionError(f"target={target!r} is not an accuracy above 0 and below 1")
     if isinstance(backbones, (str, Path)) or not backbones:
         raise OptionError(f"backbones={backbones!r} is not a list of names or folders")
-    if isinstance(scorers, str) or not scorers:
+    if scorers is not None and (isinstance(scorers, str) or not scorers):
         raise OptionError(f"scorers={scorers!r} is not a list of names")
-    given = completed_settings("advise", data, settings, without=REFUSED)
+    given = completed_settings(advise, data, settings, without=REFUSED)
     config, task, _ = new_settings({**given, "backbone": str(backbones[0])})
     if task.inputs != IMAGES:
         raise OptionError(
             f"advice is about images, but task {task.name!r} takes {task.inputs.name}"
         )
-    choices = [find_scorer(scorer) for scorer in scorers]
+    choices = None if scorers is None else [find_scorer(scorer) for scorer in scorers]
     with preserved():
         asked = Asked(choices, seconds, images, target, given["learning_rate"])
         return _Adviser(config, task, asked, started).advise(data, [str(b) for b in backbones])
@@ -141,14 +146,14 @@ class Asked:
     """What advice is asked for.
 
     Attributes:
-        scorers: What ranks backbones.
+        scorers: What ranks backbones; ``None`` for what suits the task.
         within: Seconds that advice may take.
         images: The most training images to use.
         target: Accuracy to tell the number of labels for, if any.
         learning_rate: The option of ``fit`` of this name, if the user set it.
     """
 
-    scorers: Sequence[ScorerChoice]
+    scorers: Sequence[ScorerChoice] | None
     within: float
     images: int
     target: float | None
@@ -162,10 +167,17 @@ class _Images:
     Attributes:
         checked: Readable samples of both splits, in the proportion of all.
         labels: Class ids 0..C-1 of the training samples; ``None`` if the task has no single class.
+        identities: What they show, 0..I-1, if the task embeds images.
     """
 
     checked: CheckedSplits
     labels: ClassIds | None
+    identities: ClassIds | None
+
+    @property
+    def ranked_by(self) -> ClassIds | None:
+        """What scorers of backbones are given."""
+        return self.identities if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)
@@ -188,12 +200,14 @@ class _Adviser:
         splits = read_splits(self.task, data, self.config.held_out, self.config.seed)
         task = bound(self.task, splits.train)
         labels = labels_of(task, splits.train)
-        if labels is not None and len(np.unique(labels)) < 2:
+        kinds = labels if labels is not None else identities_of(task, splits.train)
+        if kinds is not None and len(np.unique(kinds)) < 2:
+            kind = "class" if labels is not None else "identity"
             raise DataError(
-                "all training images are of one class; advice needs images of at least two"
+                f"all training images are of one {kind}; advice needs images of at least two"
             )
         candidates, left_out = self._load(task, backbones)
-        order = balanced_order(labels, len(splits.train), self.config.seed)
+        order = balanced_order(kinds, len(splits.train), self.config.seed)
         used = self._choose(task, splits, order, candidates)
         candidates, embedded = self._embed(candidates, used.checked.train, left_out)
         ranking, curve, best = self._rank(candidates, embedded, used)
@@ -206,6 +220,7 @@ class _Adviser:
             images=len(used.checked.train),
             available=len(splits.train),
             classes=None if labels is None else len(np.unique(labels)),
+            identities=None if labels is not None or kinds is None else len(np.unique(kinds)),
             ranking=tuple(ranking),
             left_out=left_out,
             curve=curve,
@@ -238,10 +253,15 @@ class _Adviser:
                 )
             except WeightsError as error:
                 left_out[name] = str(error)
-                if len(left_out) == len(set(backbones)):
-                    raise
                 continue
             found.append(candidate)
+        if not found:
+            named = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+            raise WeightsError(
+                next(iter(left_out.values()))
+                if len(left_out) == 1
+                else f"no backbone could be loaded; {named}"
+            )
         return found, left_out
 
     def _choose(
@@ -262,7 +282,10 @@ class _Adviser:
         count = min(len(order), self.asked.images, max(FEWEST, int(left / each)))
         checked = self._checked(splits, order[:count])
         found = labels_of(task, checked.train)  # those of readable images
-        return _Images(checked, None if found is None else renumbered(found))
+        shown = identities_of(task, checked.train) if found is None else None
+        return _Images(
+            checked, *(None if ids is None else renumbered(ids) for ids in (found, shown))
+        )
 
     def _checked(self, splits: Splits, chosen: NDArray[np.intp]) -> CheckedSplits:
         """Check training images, and validation images in proportion."""
@@ -299,18 +322,28 @@ class _Adviser:
         self, candidates: Sequence[Candidate], embedded: Sequence[Embedded], used: _Images
     ) -> tuple[list[RankedBackbone], LearningCurve | None, int]:
         """Rank the backbones; return the position of the best one, too."""
-        if used.labels is None:
-            return [], None, 0
+        seconds, ids = [each.seconds for each in embedded], used.ranked_by
+        if ids is None:
+            pairs = zip(candidates, embedded, strict=True)
+            return [unscored(candidate, each) for candidate, each in pairs], None, 0
         inputs = [
-            scorer_input(candidate, each, used.labels, self.config.seed)
+            scorer_input(candidate, each, ids, self.config.seed)
             for candidate, each in zip(candidates, embedded, strict=True)
         ]
-        ranking = rank(inputs, [each.seconds for each in embedded], self.asked.scorers)
+        ranking = rank(inputs, seconds, self._scorers(used))
         best = [given.backbone for given in inputs].index(ranking[0].name)
+        if used.labels is None:
+            return ranking, None, best
         curve = learning_curve(
             embedded[best].features, used.labels, self.config.seed, self.asked.target
         )
         return ranking, curve, best
+
+    def _scorers(self, used: _Images) -> Sequence[ScorerChoice]:
+        if self.asked.scorers is not None:
+            return self.asked.scorers
+        names = SCORERS if used.labels is not None else SCORERS_OF_IDENTITIES
+        return [find_scorer(name) for name in names]
 
     def _evidence(
         self, config: FitConfig, task: Task, used: _Images, embedded: Embedded
@@ -342,7 +375,7 @@ class _Adviser:
             *size_findings(used.checked.report, candidate.backbone.info.preprocess.size),
             *color_findings(train, self.config.in_channels),
             *leak_findings(embedded.features, others.features, names, _names(validation)),
-            *feature_findings(embedded.features, used.labels, names),
+            *feature_findings(embedded.features, used.ranked_by, names),
         ]
 
 

@@ -13,6 +13,7 @@ from visiongraft.lookup.methods import find_schedule
 from visiongraft.preparation.building import build_run
 from visiongraft.preparation.datasets import RunData
 from visiongraft.system.durations import describe_duration
+from visiongraft.system.memory import reset_peak_memory, used_memory
 from visiongraft.task import Task
 from visiongraft.training.execution.devices import make_accelerator
 from visiongraft.training.resuming.run_folder import scratch_folder
@@ -32,17 +33,21 @@ class ScheduleCost:
         schedule: Its name.
         epochs: Number of epochs.
         seconds: Expected time of the run on this machine.
-        memory: Largest memory of the GPU in bytes; ``None`` on a CPU.
+        memory: Largest memory in bytes: of the GPU or, without one, of this process and what it holds
+            otherwise; ``None`` if that is unknown.
+        device: Whose memory that is.
     """
 
     schedule: str
     epochs: int
     seconds: float
     memory: int | None = None
+    device: str = "cpu"
 
     def __str__(self) -> str:
         """Describe the cost in one line."""
-        memory = "" if self.memory is None else f", {self.memory / 1e9:.1f} GB of GPU memory"
+        kind = "GPU memory" if self.device == "cuda" else "memory"
+        memory = "" if self.memory is None else f", {self.memory / 1e9:.1f} GB of {kind}"
         return f"{self.schedule}: about {describe_duration(self.seconds)} for {self.epochs} epochs{memory}"
 
 
@@ -63,8 +68,8 @@ def schedule_costs(
     data = RunData(task, task, Splits(checked.train, checked.validation), checked, {}, {})
     scale = images / len(checked.train)
     accelerator = make_accelerator(config)
-    if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+    device = accelerator.device.type
+    known = _reset_peak(device)
     found = []
     with scratch_folder() as scratch:
         run = build_run(config, find_schedule(SCHEDULES[0]), data, None, scratch)
@@ -78,7 +83,8 @@ def schedule_costs(
                 seconds = sum(cost.start + phase.epochs * cost.epoch for phase, cost in phases)
                 epochs = sum(phase.epochs for phase, _ in phases)
                 total = scale * (costs.once + seconds)
-                found.append(ScheduleCost(name, epochs, total, _peak()))
+                peak = _peak(device) if known else None
+                found.append(ScheduleCost(name, epochs, total, peak, device))
     return found
 
 
@@ -92,8 +98,14 @@ def seconds_to_measure(config: FitConfig, seconds: float) -> float:
     return STEPS * PASSES * config.batch_size * seconds
 
 
-def _peak() -> int | None:
-    """Return the largest amount of GPU memory so far; ``None`` if none was used."""
-    if not torch.cuda.is_available():
-        return None
-    return torch.cuda.max_memory_allocated() or None
+def _reset_peak(device: str) -> bool:
+    """Begin to measure memory anew, and return whether it is known."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    return device == "cuda" or (device == "cpu" and reset_peak_memory())
+
+
+def _peak(device: str) -> int | None:
+    """Return the largest amount of memory since; ``None`` if it is unknown."""
+    peak = torch.cuda.max_memory_allocated() if device == "cuda" else used_memory(peak=True)
+    return peak or None

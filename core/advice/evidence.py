@@ -106,8 +106,9 @@ def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidenc
 
     A cheaper training is enough if the intervals of what the others gain over it end below 2 points. One is
     better than another if the interval of their difference is above 0. The intervals hold the choice of the
-    images, and not other random numbers of a training. Where no training is better, one from scratch is
-    recommended if it is ahead of all others by more than a standard error.
+    images, and not other random numbers of a training. Where no training is better than all others, one from
+    scratch is recommended if it is ahead of all and better than the first, which uses the frozen features: they
+    hold less about these classes than a small network finds by itself.
 
     Args:
         trained: The trainings; those that start from pretrained weights are compared with the first of them.
@@ -138,11 +139,12 @@ def conclude(trained: Sequence[Trained], left_out: Mapping[str, str]) -> Evidenc
         return Evidence(images, trials, dict(left_out), "", None)
     verdict, recommendation = _among(pretrained, left_out)
     if scratch is not None:
-        gain = min((difference(scratch.right, t.right) for t in pretrained), key=lambda g: g.low)
-        if gain.low > 0:
-            verdict, recommendation = NO_TRANSFER, _from_scratch(scratch, gain, left_out)
-        elif gain.value > _standard_error(gain):
-            verdict, recommendation = UNDECIDED, _scratch_ahead(scratch, gain)
+        gains = [difference(scratch.right, each.right) for each in pretrained]
+        least = min(gains, key=lambda gain: gain.low)
+        if least.low > 0:
+            verdict, recommendation = NO_TRANSFER, _from_scratch(scratch, least, left_out)
+        elif gains[0].low > 0 and all(gain.value > 0 for gain in gains):
+            verdict, recommendation = UNDECIDED, _scratch_ahead(scratch, pretrained[0], gains[0])
         elif _tied(scratch, pretrained):
             recommendation = replace(
                 recommendation,
@@ -159,7 +161,20 @@ def proportion(right: Rights) -> Estimate:
         >>> round(found.low, 2), round(found.high, 2)
         (0.6, 0.98)
     """
-    count, value = len(right), float(right.mean())
+    return interval_of(float(right.mean()), len(right))
+
+
+def interval_of(value: float, count: int) -> Estimate:
+    """Return a fraction of some images with its interval (Wilson, 1927).
+
+    Args:
+        value: The fraction.
+        count: The number of images.
+
+    Examples:
+        >>> round(interval_of(1.0, 16).low, 2)
+        0.81
+    """
     square = NORMAL**2 / count
     middle = value + square / 2
     spread = NORMAL * float(np.sqrt(value * (1 - value) / count + square / (4 * count)))
@@ -185,19 +200,22 @@ def difference(right: Rights, other: Rights) -> Estimate:
 
 def _from_scratch(scratch: Trained, gain: Estimate, left_out: Mapping[str, str]) -> Recommendation:
     hurts = "frozen features do not help" if ALL in left_out else "transfer hurts"
-    reason = f"{hurts}: {NO_TRANSFER}; {_more(gain)}"
+    reason = f"{hurts}: {NO_TRANSFER}; {_more(gain, 'any training of the pretrained network')}"
     return Recommendation(scratch.schedule, reason, pretrained=False)
 
 
-def _scratch_ahead(scratch: Trained, gain: Estimate) -> Recommendation:
-    reason = f"{UNDECIDED} pretrained weights from a {SCRATCH}, which is ahead; {_more(gain)}"
+def _scratch_ahead(scratch: Trained, first: Trained, gain: Estimate) -> Recommendation:
+    reason = (
+        f"{UNDECIDED} pretrained weights from a {SCRATCH}, which is ahead of all and better than the "
+        f"pretrained network's {first.what}; {_more(gain, 'that')}"
+    )
     return Recommendation(scratch.schedule, reason, pretrained=False)
 
 
-def _more(gain: Estimate) -> str:
+def _more(gain: Estimate, other: str) -> str:
     return (
-        f"a {SCRATCH} is right for {_interval(gain)} more of the images than any training of the pretrained "
-        "network; pass weights=None, or another backbone"
+        f"a {SCRATCH} is right for {_interval(gain)} more of the images than {other}; pass weights=None, or "
+        "another backbone"
     )
 
 
@@ -239,10 +257,6 @@ def _undecided(tied: Sequence[Trained], left_out: Mapping[str, str]) -> Recommen
         return Recommendation("lp_ft", f"{reason}; this schedule {HEDGES['lp_ft']}")
     best = max(tied, key=lambda each: each.right.mean())
     return Recommendation(best.schedule, f"{reason}; {best.what} is ahead")
-
-
-def _standard_error(found: Estimate) -> float:
-    return (found.high - found.low) / (2 * NORMAL)
 
 
 def _tied(scratch: Trained, pretrained: Sequence[Trained]) -> bool:

@@ -17,6 +17,7 @@ from visiongraft.scorers import ClassIds, Floats
 
 NEAR = 0.4  # distance of near-duplicates, relative to the usual one of the nearest image
 FAR = 3.0  # interquartile ranges beyond the quartile from which an image is an outlier
+FEWEST = 8  # images that it can be told from what is usual
 NEIGHBORS = 5  # all of which must contradict a label
 LOOKED_AT = 64  # images whose channels and modes are looked at
 SMALL, LARGE = 0.5, 4.0  # sizes of images relative to the network's input
@@ -118,7 +119,7 @@ def feature_findings(
             findings.append(
                 Finding(
                     count_and_name("labels are likely wrong", doubtful),
-                    f"look at them: a linear probe and all {NEIGHBORS} nearest images say another class",
+                    f"look at them: a linear probe and all {NEIGHBORS} nearest images contradict",
                 )
             )
     return findings
@@ -135,6 +136,8 @@ def leak_findings(
         names: Names of the training images.
         others: Names of the validation images.
     """
+    if len(training) < FEWEST:
+        return []
     distances = 1 - _units(validation) @ _units(training).T
     nearest = distances.argmin(axis=1)
     usual = float(np.median(nearest_distances(training)))
@@ -153,6 +156,8 @@ def leak_findings(
 
 def outlying(features: Floats) -> NDArray[np.intp]:
     """Return the images whose nearest other image is far beyond what is usual."""
+    if len(features) < FEWEST:
+        return np.empty(0, dtype=np.intp)
     nearest = np.log(np.maximum(nearest_distances(features), 1e-12))
     low, high = np.quantile(nearest, [0.25, 0.75])
     found = np.flatnonzero(nearest > high + FAR * (high - low))

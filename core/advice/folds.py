@@ -61,10 +61,17 @@ def folds_of(labels: ClassIds, seed: int) -> list[tuple[Rows, Rows]]:
     return [(np.setdiff1d(order, part), part) for part in parts]
 
 
-def too_slow(seconds: float) -> OptionError:
-    """Return the error for a training that there is no time for."""
-    needed = describe_duration(seconds)
-    return OptionError(f"it would take about {needed}; pass a longer time as within")
+def too_slow(seconds: float, left: float) -> OptionError:
+    """Return the error for a training that there is no time for.
+
+    Args:
+        seconds: Time that it would take.
+        left: Time that there is for it.
+    """
+    words = "no time is left for it"
+    if left > 0:
+        words = f"it would take about {describe_duration(seconds)}, and {describe_duration(left)} are left for it"
+    return OptionError(f"{words}; pass a longer time as within")
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ class FoldTrainer:
         possible = int((seconds / each - passes) / (FOLDS * len(kept)))
         fewest = min(fewest, phase.epochs)
         if possible < fewest:
-            raise too_slow(each * (passes + fewest * FOLDS * len(kept)))
+            raise too_slow(each * (passes + fewest * FOLDS * len(kept)), seconds)
         return min(phase.epochs, possible)
 
     @contextmanager

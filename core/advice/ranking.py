@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from visiongraft.advice.candidates import Candidate, Embedded
 from visiongraft.errors import OptionError, name_some
 from visiongraft.scorers import ClassIds, ScorerChoice, ScorerInput
 from visiongraft.seeds import mix_seed
@@ -88,6 +89,12 @@ def rank(
     return sorted(ranked, key=lambda each: -_comparable(each.scores[first]))
 
 
+def unscored(candidate: Candidate, embedded: Embedded) -> RankedBackbone:
+    """Return a backbone without scores, for images that nothing is known of to score it by."""
+    dimension = embedded.features.shape[1]
+    return RankedBackbone(candidate.name, candidate.parameters, dimension, embedded.seconds)
+
+
 def half_samples(labels: ClassIds, seed: int) -> list[NDArray[np.intp]]:
     """Choose half of the images of each class at random, at least one, several times.
 
@@ -111,8 +118,14 @@ def half_samples(labels: ClassIds, seed: int) -> list[NDArray[np.intp]]:
 
 
 def describe_ranking(ranked: Sequence[RankedBackbone]) -> list[str]:
-    """Describe in words which backbones can be distinguished, one line per scorer."""
-    return [_describe(scorer, ranked) for scorer in ranked[0].scores]
+    """Describe in words which backbones can be distinguished, one line per scorer.
+
+    Of a single backbone only scorers without a score are described.
+    """
+    scorers = ranked[0].scores
+    if len(ranked) == 1:
+        scorers = {name: score for name, score in scorers.items() if score.value is None}
+    return [_describe(scorer, ranked) for scorer in scorers]
 
 
 def _scores(

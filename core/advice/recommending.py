@@ -43,7 +43,7 @@ def recommend(
         hedge: One of ``HEDGES``.
 
     Returns:
-        ``linear_probe`` where little is left to gain, ``full`` where features do not help, and otherwise
+        ``linear_probe`` where little is left to gain, ``full`` where features are of no use, and otherwise
         the hedge.
     """
     probe = f"a linear probe on {backbone} is right for {accuracy:.1%} of the images"
@@ -51,13 +51,12 @@ def recommend(
     if low >= 1 - LITTLE:
         gain = f"fine-tuning could gain {1 - low:.1%} at most"
         return Recommendation("linear_probe", f"a probe is enough; {probe}, and {gain}")
-    if low <= chance:
+    if accuracy <= chance:
         return Recommendation(
             "full",
             f"frozen features do not help; {probe} ({always}); check the labels, or try other backbones",
         )
-    return Recommendation(
-        hedge,
-        f"{probe} ({always}); what fine-tuning gains beyond that is not known before: this schedule "
-        f"{HEDGES[hedge]}",
-    )
+    unknown = "what fine-tuning gains beyond that is not known before"
+    if low <= chance:
+        unknown = "so few images do not tell that from chance"
+    return Recommendation(hedge, f"{probe} ({always}); {unknown}: this schedule {HEDGES[hedge]}")

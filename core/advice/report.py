@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from visiongraft.advice.costs import ScheduleCost
 from visiongraft.advice.curves import LearningCurve
-from visiongraft.advice.evidence import Evidence
+from visiongraft.advice.evidence import Evidence, interval_of
 from visiongraft.advice.findings import Finding
 from visiongraft.advice.page import advice_page
 from visiongraft.advice.ranking import RankedBackbone, Score, describe_ranking
@@ -26,7 +26,9 @@ class Advice:
         images: Number of training images that it was computed from.
         available: Number of training images of the dataset.
         classes: Number of classes; ``None`` if images have no single class.
-        ranking: The backbones, the best first; empty without classes.
+        identities: Number of identities, if the task embeds images by them.
+        ranking: The backbones, the best first; without classes and identities in the given order, and
+            without scores.
         left_out: Why backbones could not be loaded, by name.
         curve: The learning curve of the best backbone; ``None`` for fewer than 128 images.
         evidence: What trainings of parts of the best backbone found; ``None`` without classes.
@@ -42,6 +44,7 @@ class Advice:
     images: int
     available: int
     classes: int | None
+    identities: int | None
     ranking: tuple[RankedBackbone, ...]
     left_out: dict[str, str]
     curve: LearningCurve | None
@@ -105,29 +108,45 @@ def statements(advice: Advice, chance: float | None) -> Iterator[str]:
         One line each.
     """
     yield _sampling(advice)
-    if chance is None or advice.classes is None:
-        yield (
-            f"task {advice.task!r} has no single class for each image, so that scores of backbones, "
-            "probes and learning curves have no meaning here; try two backbones for a few epochs instead"
-        )
-        return
-    if len(advice.ranking) > 1:
-        yield from describe_ranking(advice.ranking)
-    best = advice.ranking[0]
-    probe = best.scores.get(PROBE)
-    tried = advice.evidence is not None and advice.evidence.recommendation is not None
-    if not tried and probe is not None and probe.value is not None and probe.low is not None:
-        yield str(recommend(best.name, probe.value, probe.low, chance))
-    if advice.evidence is not None:
-        yield from advice.evidence.lines()
-    if advice.curve is not None:
-        yield str(advice.curve)
-        yield str(advice.curve.needed)
+    yield from describe_ranking(advice.ranking)
+    if chance is None:
+        yield from _without_classes(advice)
+    else:
+        yield from _about_classes(advice, chance)
     if not advice.costs:
         yield (
             f"schedules were not timed, since no time for it was left of "
             f"{describe_duration(advice.within)}; pass a longer time as within"
         )
+
+
+def _without_classes(advice: Advice) -> Iterator[str]:
+    compared = "compare backbones and schedules by short runs of fit"
+    if advice.identities is None:
+        yield (
+            f"task {advice.task!r} has no single class for each image, so that scores of backbones, probes "
+            f"and learning curves have no meaning here; {compared}"
+        )
+    else:
+        yield (
+            f"task {advice.task!r} is measured on other identities than it is trained on, so that probes and "
+            f"learning curves of {advice.identities} identities have no meaning here; {compared}"
+        )
+
+
+def _about_classes(advice: Advice, chance: float) -> Iterator[str]:
+    best = advice.ranking[0]
+    probe = best.scores.get(PROBE)
+    tried = advice.evidence is not None and advice.evidence.recommendation is not None
+    if not tried and probe is not None and probe.value is not None and probe.low is not None:
+        # Half samples that are all right have no deviation, however few images there are.
+        low = min(probe.low, interval_of(probe.value, advice.images).low)
+        yield str(recommend(best.name, probe.value, low, chance))
+    if advice.evidence is not None:
+        yield from advice.evidence.lines()
+    if advice.curve is not None:
+        yield str(advice.curve)
+        yield str(advice.curve.needed)
 
 
 def _sampling(advice: Advice) -> str:

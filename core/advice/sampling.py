@@ -31,6 +31,21 @@ def labels_of(task: Task, samples: Samples) -> ClassIds | None:
     return None if found is None else np.asarray(found.numpy(), dtype=np.int64)
 
 
+def identities_of(task: Task, samples: Samples) -> ClassIds | None:
+    """Return what each sample shows, of tasks that embed images.
+
+    Args:
+        task: The task.
+        samples: The samples; images are not decoded.
+
+    Returns:
+        int64 (N,); ``None`` if the task has no such thing.
+    """
+    if task.identity_ids([samples.target(0)]) is None:  # before all targets are read
+        return None
+    return np.asarray(task.identity_ids([samples.target(i) for i in range(len(samples))]), np.int64)
+
+
 def balanced_order(labels: ClassIds | None, count: int, seed: int) -> NDArray[np.intp]:
     """Order samples at random so that each prefix has all classes as the whole has them.
 

@@ -31,7 +31,7 @@ from visiongraft.fitting import fit
 from visiongraft.loss_parts import read_parts
 from visiongraft.model import TransferModel, load
 from visiongraft.network import Network
-from visiongraft.options import check_integer
+from visiongraft.options import check_integer, checks_keywords
 from visiongraft.preparation.datasets import Given, RunData, read_run_data
 from visiongraft.preparation.resumed import merged, resumed_settings
 from visiongraft.schedules import Schedule
@@ -81,6 +81,7 @@ class Audit:
         return lines
 
 
+@checks_keywords
 def audit(
     run: str | Path, *, data: Any = None, shadows: int = 16, canaries: int = 0, seed: int = 0
 ) -> Audit:

@@ -16,7 +16,7 @@ from visiongraft.data.groups import SMALL, group_names
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.model import TransferModel, load
-from visiongraft.options import check_integer
+from visiongraft.options import check_integer, checks_keywords
 from visiongraft.saving.saved_model import add_facts, model_folder
 from visiongraft.seeds import mix_seed
 from visiongraft.task import Task
@@ -120,6 +120,7 @@ class Fairness:
         return lines
 
 
+@checks_keywords
 def fairness(
     model: str | Path | TransferModel,
     data: Any,

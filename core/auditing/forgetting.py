@@ -12,6 +12,7 @@ from visiongraft.data.findings import content_digest
 from visiongraft.errors import ArtifactError, DataError, OptionError, ReceiptError, name_some
 from visiongraft.fitting import fit
 from visiongraft.model import TransferModel
+from visiongraft.options import checks_keywords
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.training.resuming.inputs import RunInputs
 
@@ -19,6 +20,7 @@ OF_START = ("backbone", "weights", "in_channels")  # a run with ``start`` has th
 RECORD = "forgotten.json"
 
 
+@checks_keywords
 def forget(run: str | Path, images: Sequence[str | Path], *, out: str | Path) -> TransferModel:
     """Train a run again without some of its images, such as those of a person who withdrew consent.
 

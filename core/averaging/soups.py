@@ -9,10 +9,12 @@ from visiongraft.averaging.members import Members, Model, averaged_model, headli
 from visiongraft.averaging.weights import weighted_mean
 from visiongraft.errors import OptionError
 from visiongraft.model import TransferModel
+from visiongraft.options import checks_keywords
 from visiongraft.task import Task
 from visiongraft.training.measuring.evaluation_data import EvaluationData
 
 
+@checks_keywords
 def soup(
     models: Model | Sequence[Model],
     *,

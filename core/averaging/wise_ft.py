@@ -11,7 +11,7 @@ from visiongraft.averaging.weights import weighted_mean
 from visiongraft.config import FitConfig
 from visiongraft.errors import OptionError
 from visiongraft.model import TransferModel
-from visiongraft.options import is_number
+from visiongraft.options import checks_keywords, is_number
 from visiongraft.preparation.starting import start_folder
 from visiongraft.saving.saved_model import WEIGHTS, model_folder
 from visiongraft.saving.weights import file_sha256
@@ -21,6 +21,7 @@ from visiongraft.training.resuming.inputs import RunInputs
 HALF = 0.5
 
 
+@checks_keywords
 def wise_ft(
     model: Model,
     start: Model | None = None,

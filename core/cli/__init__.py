@@ -19,6 +19,7 @@ from visiongraft.cli.output import Answer, print_line, reserved_stdout
 from visiongraft.cli.plugin_options import take_choice
 from visiongraft.registry.disabled import disabling
 from visiongraft.system.interrupts import EXIT_CODE
+from visiongraft.system.progress import shown_progress
 
 __all__ = ["main"]
 
@@ -40,7 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with reserved_stdout(as_json) as stdout:
         try:
             chosen, rest = take_choice(arguments)
-            with disabling(chosen.blocked), added_commands(app), chosen.used():
+            with (
+                disabling(chosen.blocked),
+                added_commands(app),
+                chosen.used(),
+                shown_progress(_is_first_process()),
+            ):
                 result = app(rest or ["--help"], standalone_mode=False, prog_name="visiongraft")
         except Exception as error:
             if os.environ.get(TRACEBACK_VARIABLE, "") not in ("", "0"):

@@ -67,9 +67,8 @@ def embed(
     count, length = vectors.shape
     lines = [f"{count} embeddings of length {length} written to {out}"]
     if unreadable:
-        lines.append(
-            f"warning: unreadable images skipped: {len(unreadable)} ({name_some(unreadable)})"
-        )
+        skipped = f"unreadable {loaded.task.inputs.name} skipped: {len(unreadable)}"
+        lines.append(f"warning: {skipped} ({name_some(unreadable)})")
     values = {"out": str(out), "embeddings": count, "length": length, "unreadable": unreadable}
     return Answer(values, lines)
 

@@ -23,6 +23,8 @@ NOT_ADVISED = (
     "adapters",
     "streams",
     "privacy",
+    "metrics",
+    "augment",
 )
 NOTE = "(95% intervals; *: cannot be distinguished from the best)"
 
@@ -45,7 +47,7 @@ def advise(
         typer.Option(
             metavar="NAME",
             help="What ranks backbones, as listed by `visiongraft scorers`; the first decides; repeatable.",
-            show_default="h_score, linear_probe, knn, logme, parameters",
+            show_default="h_score, linear_probe, knn, logme, parameters; of embeddings knn, class_mean, parameters",
         ),
     ] = None,
     within: Annotated[
@@ -70,7 +72,7 @@ def advise(
 ) -> Answer:
     """Report before training which backbone fits DATA, what a probe reaches, and what to repair."""
     given = with_task_options(ctx, settings, task_options, scorers=scorer)
-    from visiongraft.advice.advising import BACKBONES, SCORERS
+    from visiongraft.advice.advising import BACKBONES
     from visiongraft.advice.advising import advise as compute
     from visiongraft.pages.writing import check_page
 
@@ -78,14 +80,16 @@ def advise(
     advice = compute(
         data,
         backbones=backbone or BACKBONES,
-        scorers=scorer or SCORERS,
+        scorers=scorer or None,
         within=within,
         images=images,
         target=target,
         **given,
     )
     columns, rows = advice.table()
-    shown: list[Any] = [table(columns, rows), NOTE] if rows else []
+    shown: list[Any] = [table(columns, rows)] if rows else []
+    if rows and advice.ranking[0].scores:
+        shown.append(NOTE)
     written = []
     if page is not None:
         write_bytes(page, advice.html().encode())
@@ -93,7 +97,7 @@ def advise(
     return Answer(asdict(advice), [*shown, *advice.lines(), *written])
 
 
-@takes_settings(without=("budget", "privacy"))
+@takes_settings(without=("budget", "privacy", "metrics"))
 def lr_find(
     ctx: typer.Context,
     data: Annotated[str, typer.Argument(metavar="DATA", help=setting_help("data"))],

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from visiongraft.certificate import Certificate
 
 SEEN = "_seen_in_training"  # end of the names of results that count images, or their subjects
+MOST_SAMPLES = 1_000_000  # drawn at once, since all predictions are kept in memory
 
 Model = Annotated[
     Path,
@@ -60,6 +61,14 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METRIC",
+            help="A metric of torchmetrics beside the task's, such as MulticlassAUROC or "
+            "auroc=MulticlassAUROC(average=none); repeatable.",
+        ),
+    ] = None,
     provider: Provider = None,
     time_limit: TimeLimit = None,
     as_json: Json = False,
@@ -70,9 +79,11 @@ def evaluate(
         if predictor is None:
             from visiongraft.model import load
 
-            results = load(model).evaluate(data, by=by, batch_size=batch_size, tile=tile)
+            results = load(model).evaluate(
+                data, by=by, batch_size=batch_size, tile=tile, metrics=metric
+            )
         else:
-            results = _evaluate_exported(predictor, data, by, batch_size)
+            results = _evaluate_exported(predictor, data, by, batch_size, metric)
     numbers = [
         [name, _number(value)]
         for name, value in results.items()
@@ -125,7 +136,8 @@ def predict(
     provider: Provider = None,
     time_limit: TimeLimit = None,
     samples: Annotated[
-        int | None, typer.Option(help="Number of images that a generator is to make.", min=1)
+        int | None,
+        typer.Option(help="Number of images that a generator is to make.", min=1, max=MOST_SAMPLES),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the latents of --samples.", min=0)] = 0,
     classes: Annotated[
@@ -164,6 +176,9 @@ def predict(
 
     if csv and as_json:
         raise OptionError("--csv and --json both print to standard output; choose one")
+    for path in images or []:
+        if csv and path.suffix.lower() == ".csv" and not path.exists():
+            raise OptionError(f"--csv prints the table; to write it into a file, pass --out {path}")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
     if save_crops and folder is None:
@@ -176,7 +191,8 @@ def predict(
         from visiongraft.model import load
 
         loaded = load(model)
-        given, unreadable = given_inputs(images or [], samples, seed, loaded.task.inputs)
+        inputs = loaded.task.inputs
+        given, unreadable = given_inputs(images or [], samples, seed, inputs)
         found = loaded.predict(
             given,
             batch_size=batch_size,
@@ -205,7 +221,7 @@ def predict(
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable images skipped: {count} ({problems})")
+        lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
     if csv:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)
@@ -323,12 +339,17 @@ def _exported(
 
 
 def _evaluate_exported(
-    predictor: ExportedModel, data: str, by: str | None, batch_size: int
+    predictor: ExportedModel,
+    data: str,
+    by: str | None,
+    batch_size: int,
+    metrics: list[str] | None,
 ) -> dict[str, Any]:
-    """Evaluate an exported file with the metrics of its task."""
+    """Evaluate an exported file with the metrics of its task, and the user's own."""
     from visiongraft.lookup.tasks import find_exported_task
     from visiongraft.training.evaluation import measure_all
     from visiongraft.training.measuring.evaluation_data import prepare_evaluation
+    from visiongraft.training.measuring.own_metrics import OwnMetrics
 
     metadata = predictor.metadata
     task = find_exported_task(metadata)
@@ -340,7 +361,8 @@ def _evaluate_exported(
         (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
         for images, positions in batches
     )
-    return {**measure_all(task, samples, by, decoded), **measured.facts}
+    own = OwnMetrics.of(metrics, task)
+    return {**measure_all(task, samples, by, decoded, own), **measured.facts}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:

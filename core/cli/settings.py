@@ -115,7 +115,7 @@ def _option(field: Field[Any], kind: Any) -> Parameter:
     default = field.metadata["default"]
     if parser is not None and default is not None:
         default = str(default)
-    kind = list[str] | None if named else str if parser else _option_type(kind)
+    kind = list[str] | None if declared else str if parser else _option_type(kind)
     return Parameter(
         field.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option]
     )
@@ -143,6 +143,7 @@ NAMED_PATHS = {"evaluate_on": "--evaluate-on", "streams": "--stream"}
 REPEATED = {
     "adapters": "--adapter",
     "leave_out": "--leave-out",
+    "metrics": "--metric",
 }  # settings whose option names one of several
 PARSERS: dict[str, tuple[Callable[[str], Any], str]] = {  # settings whose text needs parsing
     "weights": (_text_or_none, "<str>"),

@@ -16,6 +16,7 @@ from visiongraft.comparing.settings import differing_settings
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.model import TransferModel
+from visiongraft.options import checks_keywords
 from visiongraft.preparation.starting import lists_in
 from visiongraft.task import Arrays, Task
 from visiongraft.training.evaluation import decode_samples, scalars
@@ -34,6 +35,7 @@ NAMED = 10  # images on which two models differ most
 Numbers = NDArray[np.float64]
 
 
+@checks_keywords
 def compare(
     models: Sequence[Model],
     *,

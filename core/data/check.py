@@ -17,7 +17,9 @@ from visiongraft.data.report import (
     DataReport,
     Finding,
     count_and_name,
+    leaked_line,
     make_report,
+    unreadable_line,
 )
 from visiongraft.data.samples import Samples
 from visiongraft.errors import DataError
@@ -185,9 +187,9 @@ def check_further(
     leaked = tuple(each.name for each in digests if each.image in trained)
     kind, warnings = inputs.name, []
     if problems:
-        warnings.append(count_and_name(f"unreadable {kind} were dropped", problems))
+        warnings.append(unreadable_line(kind, problems))
     if leaked:
-        warnings.append(count_and_name(f"{kind} of {name} are also in training", leaked))
+        warnings.append(leaked_line(f"{kind} of {name}", leaked))
     return CheckedSet(readable, digests, tuple(warnings))
 
 

@@ -17,6 +17,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import ArtifactError, DataError
 from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.saving.files import read_json, write_json
+from visiongraft.system.progress import track
 
 STORED = ("digest", "height", "width", "problem", "values")  # of a finding; targets may change
 
@@ -101,9 +102,15 @@ def inspect_images(
         return finding
 
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as threads:
-        window = 1024  # bounds the number of pending results
-        for start in range(0, len(samples), window):
-            yield from threads.map(check, range(start, min(start + window, len(samples))))
+        yield from track(_in_windows(threads, check, len(samples)), "checking images", len(samples))
+
+
+def _in_windows(
+    threads: ThreadPoolExecutor, check: Callable[[int], Finding], count: int
+) -> Iterator[Finding]:
+    window = 1024  # bounds the number of pending results
+    for start in range(0, count, window):
+        yield from threads.map(check, range(start, min(start + window, count)))
 
 
 def content_digest(content: bytes) -> str:

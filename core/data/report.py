@@ -67,18 +67,17 @@ class DataReport:
         """One line for each issue that a user should know about before training."""
         lines = []
         if self.unreadable:
-            lines.append(count_and_name(f"unreadable {self.kind} were dropped", self.unreadable))
+            lines.append(unreadable_line(self.kind, self.unreadable))
         if self.leaked:
             pairs = tuple(f"{a} = {b}" for a, b in self.leaked)
-            lines.append(count_and_name(f"validation {self.kind} are also in training", pairs))
+            lines.append(leaked_line(f"validation {self.kind}", pairs))
         if self.conflicting:
             pairs = tuple(f"{a} = {b}" for a, b in self.conflicting)
             what = f"identical training {self.kind} have different targets"
-            lines.append(count_and_name(what, pairs))
+            lines.append(f"{count_and_name(what, pairs)}; keep the right one of each pair")
         if self.one_valued:
-            lines.append(
-                count_and_name("images have the same value in all pixels", self.one_valued)
-            )
+            what = count_and_name("images have the same value in all pixels", self.one_valued)
+            lines.append(f"{what}; look at them: they may be damaged")
         if self.dark:
             lines.append(
                 count_and_name(
@@ -165,6 +164,26 @@ def _spread(values: list[int]) -> tuple[int, int, int]:
     if not values:
         return 0, 0, 0
     return min(values), int(np.median(values)), max(values)
+
+
+def unreadable_line(kind: str, problems: tuple[str, ...]) -> str:
+    """Return the warning of samples that are left out since they cannot be read.
+
+    Args:
+        kind: What the samples are, in the plural.
+        problems: One line for each.
+    """
+    return f"{count_and_name(f'unreadable {kind} were dropped', problems)}; repair or remove them"
+
+
+def leaked_line(what: str, pairs: tuple[str, ...]) -> str:
+    """Return the warning of samples that a model is measured on, and trained on as well.
+
+    Args:
+        what: Which samples, in the plural.
+        pairs: Their names.
+    """
+    return f"{count_and_name(f'{what} are also in training', pairs)}; results flatter: remove them from one of the two"
 
 
 def count_and_name(what: str, names: tuple[str, ...], shown: int = 3) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ from visiongraft.backbone import Features
 from visiongraft.errors import DataError, OptionError
 from visiongraft.explaining.checks import SanityCheck, check_map
 from visiongraft.explaining.maps import METHODS, Scored
+from visiongraft.html import html_figure
 from visiongraft.inputs.samples import InputSamples
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.options import check_choice
+from visiongraft.options import check_choice, checks_keywords
 from visiongraft.pages.parts import data_uri
 from visiongraft.saving.files import numbered
 from visiongraft.task import Task
@@ -94,10 +94,10 @@ class Explanation:
         )
 
     def _repr_html_(self) -> str:
-        label = escape(f"{self.image}: {self.summary()}")
-        return f'<figure><img src="{data_uri(self.draw(), 320)}"><figcaption>{label}</figcaption></figure>'
+        return html_figure(data_uri(self.draw(), 320), f"{self.image}: {self.summary()}")
 
 
+@checks_keywords
 def explain(
     model: Model,
     images: Any,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from visiongraft.data.check import check_samples
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError
 from visiongraft.explaining.explaining import NEAREST
+from visiongraft.html import html_figure
 from visiongraft.inputs.samples import InputSamples
 from visiongraft.model import TransferModel
 from visiongraft.options import check_integer
@@ -88,9 +88,8 @@ class NearestImages:
         return f"{self.target}; nearest training images: {found}"
 
     def _repr_html_(self) -> str:
-        label = escape(f"{self.image}: {self.summary()}")
         wide = (1 + len(self.neighbors)) * SIDE
-        return f'<figure><img src="{data_uri(self.draw(), wide)}"><figcaption>{label}</figcaption></figure>'
+        return html_figure(data_uri(self.draw(), wide), f"{self.image}: {self.summary()}")
 
 
 def nearest_images(

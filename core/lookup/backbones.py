@@ -17,6 +17,7 @@ from visiongraft.backbone import (
 from visiongraft.errors import BackboneError, WeightsError
 from visiongraft.lookup.methods import find_adapter
 from visiongraft.module_backbone import PREFIX, as_backbone
+from visiongraft.options import checks_keywords
 from visiongraft.preprocess import as_size
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter
@@ -24,6 +25,7 @@ from visiongraft.saving.saved_model import is_saved_model, load_saved_backbone
 from visiongraft.saving.weights import check_license, load_weights
 
 
+@checks_keywords
 def load_backbone(
     name: str | Path | nn.Module,
     weights: str | Path | None = "pretrained",

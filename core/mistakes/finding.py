@@ -30,8 +30,10 @@ from visiongraft.task_contract.checks import bound, read_splits
 
 log = logging.getLogger("visiongraft")
 
+FOLDS = 5
 
-def find_mistakes(data: Any, *, folds: int = 5, **settings: Any) -> Mistakes:
+
+def find_mistakes(data: Any, *, folds: int = FOLDS, **settings: Any) -> Mistakes:
     """Find labels that are likely wrong, and images that are nearly the same.
 
     Each image is classified by logistic regressions on frozen features that have seen neither it nor its
@@ -66,12 +68,13 @@ def find_mistakes(data: Any, *, folds: int = 5, **settings: Any) -> Mistakes:
     refused = settings_without(FEATURE_SETTINGS)
     if _is_run(data):
         config = _config_of_run(Path(data))
-        judged = judge_run(Path(data), config, list(settings))
+        passed = [*settings, *(["folds"] if folds != FOLDS else [])]
+        judged = judge_run(Path(data), config, passed)
         if judged is not None:
             return judged
         stored = _settings_of_run(Path(data), config)
         data, settings = stored.pop("data"), {**stored, **settings}
-    given = completed_settings("find_mistakes", data, settings, without=(*refused, "learning_rate"))
+    given = completed_settings(find_mistakes, data, settings, without=(*refused, "learning_rate"))
     config, task, _ = new_settings(given)
     if task.inputs != IMAGES:
         raise OptionError(

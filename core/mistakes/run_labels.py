@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from PIL import Image as PillowImage
 
 from visiongraft.config import FitConfig
 from visiongraft.data.samples import Samples
-from visiongraft.errors import OptionError
+from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.inputs import IMAGES
 from visiongraft.mistakes.report import Mistakes, RatedLabel
 from visiongraft.model import TransferModel, load
@@ -36,13 +37,16 @@ def judge_run(folder: Path, config: FitConfig, given: Sequence[str]) -> Mistakes
         given: Names of settings that the user passed, which have no meaning here.
 
     Returns:
-        What was found; ``None`` if the task judges no labels.
+        What was found; ``None`` if the task judges no labels, or the run has no model yet.
 
     Raises:
         OptionError: Settings were passed.
         DataError: The data cannot be read.
     """
-    model = load(folder)
+    try:
+        model = load(folder)
+    except ArtifactError:  # an unfinished run still tells its data and backbone
+        return None
     judge = model.task.label_judge()
     if judge is None:
         return None
@@ -65,20 +69,14 @@ def judge_run(folder: Path, config: FitConfig, given: Sequence[str]) -> Mistakes
         (),
         ("the training images were not looked at, as the model has seen their labels",),
         {"validation": checked.validation},
-        _Drawn(model.task),
+        partial(_drawn, model.task),
     )
 
 
-class _Drawn:
-    """Draws labels on images."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def __call__(self, pixels: NDArray[np.uint8], target: Any) -> PillowImage.Image:
-        """Draw what a target says."""
-        image, truth = pillow_image(pixels), ideal_prediction(self.task, target)
-        return image if truth is None else self.task.draw(image, truth)
+def _drawn(task: Task, pixels: NDArray[np.uint8], target: Any) -> PillowImage.Image:
+    """Draw what a target says on its image."""
+    image, truth = pillow_image(pixels), ideal_prediction(task, target)
+    return image if truth is None else task.draw(image, truth)
 
 
 def _rate(model: TransferModel, samples: Samples, judge: LabelJudge) -> tuple[RatedLabel, ...]:

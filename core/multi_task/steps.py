@@ -146,16 +146,20 @@ def _touching(
 
 def start_heads(
     heads: Mapping[str, Task], head: MultiHead, samples: Iterable[tuple[Features, Any]]
-) -> None:
+) -> float | None:
     """Let the task of each head start it from the features of the images that have its target.
 
     Args:
         heads: The task of each head.
         head: The heads; changed in place.
         samples: Batches of features, with the targets of ``collate_heads``.
+
+    Returns:
+        The accuracy of the head that has the least; ``None`` if that of one is not known.
     """
-    for name, task in heads.items():
-        task.start_head(head[name], OwnSamples(name, samples))
+    found = [task.start_head(head[name], OwnSamples(name, samples)) for name, task in heads.items()]
+    known = [accuracy for accuracy in found if accuracy is not None]
+    return min(known) if len(known) == len(found) else None
 
 
 @dataclass(frozen=True)

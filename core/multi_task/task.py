@@ -103,6 +103,10 @@ class MultiTask(Task):
         return {n: v for n, v in first.items() if all(n in o and o[n] == v for o in others)}
 
     @property
+    def whole_image_targets(self) -> bool:  # type: ignore[override]
+        return all(task.whole_image_targets for task in self.tasks.values())
+
+    @property
     def splits_alike(self) -> bool:  # type: ignore[override]
         return all(task.splits_alike for task in self.tasks.values())
 
@@ -173,6 +177,26 @@ class MultiTask(Task):
 
     def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         return combined_transform(self.tasks, preprocess)
+
+    def augmentable(self, image: Any, target: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the image, and what of the targets of all heads moves with it, named ``head.part``."""
+        found: dict[str, Any] = {}
+        for head, own in target.items():
+            image, parts = self.tasks[head].augmentable(image, own)
+            found |= prefixed(head, parts)
+        return image, found
+
+    def augmented(
+        self,
+        target: Mapping[str, Any],
+        parts: Mapping[str, Any],
+        size: tuple[int, int],
+        preprocess: PreprocessConfig,
+    ) -> dict[str, Any]:
+        return {
+            head: self.tasks[head].augmented(own, of_head(head, parts), size, preprocess)
+            for head, own in target.items()
+        }
 
     def collate(self, targets: list[Any]) -> dict[str, Any]:
         """Collate targets by head.
@@ -251,9 +275,9 @@ class MultiTask(Task):
         """Whether all heads have a good start; one that has none needs other learning rates."""
         return all(task.starts_head for task in self.tasks.values())
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:
+    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> float | None:
         assert isinstance(head, MultiHead)
-        start_heads(self.tasks, head, samples)
+        return start_heads(self.tasks, head, samples)
 
     def build_loss(self, backbone: Backbone) -> nn.Module:  # type: ignore[override]
         weights = None if self.weights == UNCERTAINTY else self.weights
@@ -301,6 +325,19 @@ class MultiTask(Task):
         for head, task in self.tasks.items():
             found |= prefixed(head, task.decode(outputs_of(head, outputs), sizes))
         return found
+
+    def metric_inputs(self, name: str, decoded: Arrays, targets: Any) -> tuple[Any, Any] | None:
+        """Return those of the head that the name of a metric begins with."""
+        head, _, own = name.partition(".")
+        if head not in self.tasks or not own:
+            raise OptionError(
+                f"metrics: {name!r} names no head; call it 'HEAD.{own or name}'{near_matches(head, self.tasks)}"
+            )
+        if head not in targets:
+            return None
+        rows = targets[head]["rows"].numpy()
+        arrays = {key: values[rows] for key, values in of_head(head, decoded).items()}
+        return self.tasks[head].metric_inputs(own, arrays, targets[head]["targets"])
 
     def build_metrics(self) -> MultiMetrics:
         return MultiMetrics(self.tasks)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from inspect import signature
 from pathlib import Path
 from types import MappingProxyType, NoneType
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from visiongraft.config import AUTO, BATCH_SIZE, EPOCHS, FitConfig, fit_defaults
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, shorten
 from visiongraft.lookup.backbones import find_source
 from visiongraft.lookup.methods import (
     find_adapter,
@@ -36,6 +37,8 @@ from visiongraft.schedules import ADAPTER_OPTIONS, Schedule, with_defaults
 from visiongraft.system.durations import parse_duration
 from visiongraft.task import Task, create_task
 from visiongraft.task_contract.checks import check_task_class
+from visiongraft.training.batches.own_augmentation import OBJECT, names_function, stored_augment
+from visiongraft.training.measuring.own_metrics import stored_metrics
 
 DEFAULT_SCHEDULE = "lp_ft"
 FUNCTION = "function "  # before the name of a function, in settings that may be one
@@ -85,6 +88,36 @@ def new_settings(
     return config, task, schedule
 
 
+def with_task_augmentation(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Pass ``augment`` on to the task, if it is a value of its option of this name.
+
+    Args:
+        given: The arguments of ``fit`` by name.
+
+    Returns:
+        The same, where ``augment`` is the user's own or ``None``.
+
+    Raises:
+        OptionError: The option of the task is given, too.
+    """
+    augment, options = given["augment"], given["task_options"] or {}
+    if not isinstance(augment, str) or names_function(augment):
+        return dict(given)
+    if augment.startswith(OBJECT):  # of the settings of another run
+        raise OptionError(f"the run augmented images by an {shorten(augment)}: pass it as augment")
+    if "augment" in options:
+        raise OptionError(
+            f"augment={augment!r} and task_options={{'augment': {options['augment']!r}}} are the same option; pass "
+            "one of them"
+        )
+    task = given["task"]
+    if not isinstance(task, Task):
+        return {**given, "augment": None, "task_options": {**options, "augment": augment}}
+    refuse_unknown(f"task {task.name!r}", ["augment"], [field.name for field in fields(task)])
+    changed: dict[str, Any] = {"augment": augment}
+    return {**given, "augment": None, "task": replace(task, **changed)}
+
+
 def make_schedule(
     what: Any,
     learning_rate: float | None,
@@ -114,12 +147,15 @@ def make_schedule(
 
 
 def completed_settings(
-    owner: str, data: Any, settings: Mapping[str, Any], without: Collection[str] = ()
+    owner: Callable[..., Any],
+    data: Any,
+    settings: Mapping[str, Any],
+    without: Collection[str] = (),
 ) -> dict[str, Any]:
     """Complete settings of ``fit`` by their defaults, for a function that takes most of them.
 
     Args:
-        owner: The function, for the message.
+        owner: The function, whose own parameters a message may suggest.
         data: The dataset.
         settings: What the user passed.
         without: Settings that the function does not take.
@@ -131,7 +167,9 @@ def completed_settings(
         OptionError: A setting does not exist.
     """
     defaults = fit_defaults()
-    refuse_unknown(owner, settings, [*(defaults.keys() - set(without)), "learning_rate"])
+    taken = {*defaults, "learning_rate"} - set(without)
+    own = {name for name, p in signature(owner).parameters.items() if p.kind is p.KEYWORD_ONLY}
+    refuse_unknown(owner.__name__, settings, taken | own)
     return {**defaults, "learning_rate": None, **settings, "data": data}
 
 
@@ -158,6 +196,8 @@ def converted(given: Mapping[str, Any]) -> dict[str, Any]:
         "adapters": _adapters,
         "privacy": _privacy,
         "groups": _groups,
+        "metrics": stored_metrics,
+        "augment": stored_augment,
         "replay": lambda replay: {True: "on", False: "off"}.get(replay, replay),
     }
     return {n: convert[n](value) if n in convert else value for n, value in given.items()}

@@ -16,6 +16,7 @@ from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.tasks import requested_task
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.options import checks_keywords
 from visiongraft.preprocess import as_size
 from visiongraft.saving.tensors import damaged, first
 from visiongraft.saving.weight_origins import ASSEMBLED
@@ -30,6 +31,7 @@ BACKBONE, HEAD = "backbone.", "head."
 COUNTER = "num_batches_tracked"  # does not affect results; older files lack it
 
 
+@checks_keywords
 def assemble(
     task: str | Task,
     backbone: str | Path | nn.Module | None = None,

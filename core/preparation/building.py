@@ -25,9 +25,11 @@ from visiongraft.preparation.starting import shown_start, start_folder, started_
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import preserved, random_state, restore_random_state, seed_everything
 from visiongraft.task import Task
+from visiongraft.training.batches.own_augmentation import find_function, try_augmentation
 from visiongraft.training.execution.launchers import ignored_settings
 from visiongraft.training.execution.recomputing import checkpointed_modules
 from visiongraft.training.measuring.nested import check_nested
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 from visiongraft.training.run import Run
 from visiongraft.training.trainable import trainable_parameters
 from visiongraft.training.transfer.applying import Transfer
@@ -68,6 +70,7 @@ def prepare_run(
         if start is not None and (folder is None or main):
             start.keep(scratch)
     run = build_run(config, schedule, found, folder, scratch, built)
+    _take_objects(run, given)
     run.warnings = (*run.warnings, *ignored_settings(), *found.warnings)
     _state_licenses(run, given.data)
     info = run.network.backbone.info
@@ -75,6 +78,15 @@ def prepare_run(
     _check_first_phase(run)
     check_nested(config, run.validation)
     return run, found
+
+
+def _take_objects(run: Run, given: Given) -> None:
+    """Give a run the user's own metrics and augmentation, and try them on a few samples."""
+    run.metrics = OwnMetrics.of(given.metrics, run.network.task)
+    run.metrics.try_on(run.network, run.validation)
+    run.augment = find_function(run.config.augment, given.augment)
+    if run.augment is not None:
+        try_augmentation(run.augment, run.network, run.training, run.config.seed)
 
 
 def _state_licenses(run: Run, data: Any) -> None:

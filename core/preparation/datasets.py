@@ -33,7 +33,7 @@ from visiongraft.training.selection.criteria import VALIDATION
 
 @dataclass(frozen=True)
 class Given:
-    """What a run is given: datasets in any form that its task reads, and networks.
+    """What a run is given: datasets in any form that its task reads, networks, and other objects.
 
     Attributes:
         data: The training data.
@@ -41,6 +41,8 @@ class Given:
         streams: Streams by name.
         start: The model that the run continues with.
         backbone: The network to train, if one was passed.
+        metrics: The user's own metrics: objects, or names with options, by name.
+        augment: The user's own augmentation, if an object was passed.
     """
 
     data: Any
@@ -48,6 +50,8 @@ class Given:
     streams: Mapping[str, Any] = field(default_factory=dict)
     start: Start | None = None
     backbone: nn.Module | None = None
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    augment: Any = None
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,13 @@ def _code_digests(run: Run, losses: Mapping[str, TransferLoss]) -> dict[str, str
     classes += [k for k in type(backbone).__mro__ if issubclass(k, Backbone)]
     makers = [each.factory.make for each in run.optimizers]
     parts = [*map(type, losses.values()), *(type(c.adapter) for c in backbone.adapters)]
-    return source_digests([*classes, run.schedule.generate, *makers, *parts])
+    own = [] if run.augment is None else [_definition_of(run.augment)]
+    return source_digests([*classes, run.schedule.generate, *makers, *parts, *own])
+
+
+def _definition_of(function: Any) -> Any:
+    """Return what source code defines: a function, or the class of an object that is called."""
+    return function if hasattr(function, "__qualname__") else type(function)
 
 
 def _named_kinds(run: Run, losses: Mapping[str, TransferLoss]) -> dict[str, Any]:
@@ -108,4 +114,5 @@ def _named_kinds(run: Run, losses: Mapping[str, TransferLoss]) -> dict[str, Any]
     kinds["schedule"] = run.schedule.generate
     for index, loss in enumerate(losses.values()):
         kinds["transfer_loss" if index == 0 else f"transfer_loss {index + 1}"] = type(loss)
+    kinds |= {f"metric {name}": type(metric) for name, metric in run.metrics.metrics.items()}
     return kinds | {f"adapter {c.name}": type(c.adapter) for c in backbone.adapters}

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from visiongraft.config import AUTO, FitConfig, differences
-from visiongraft.errors import CheckpointError
+from visiongraft.errors import CheckpointError, shorten
 from visiongraft.lookup.tasks import find_task
 from visiongraft.module_backbone import IN_MEMORY as NETWORK_IN_MEMORY
 from visiongraft.multi_task.file import read_task_file
@@ -21,6 +21,8 @@ from visiongraft.registry.calls import is_task_file
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Schedule, for_started_head
 from visiongraft.task import Task, create_task
+from visiongraft.training.batches.own_augmentation import names_function
+from visiongraft.training.measuring.own_metrics import read_metrics
 from visiongraft.training.resuming.checkpoint import Checkpoint
 from visiongraft.training.resuming.inputs import RunInputs, inputs_on_resume
 from visiongraft.training.run import Run
@@ -62,6 +64,8 @@ def resumed_settings(
             del called[name]
     called = converted(called)
     kind = _convert_task(called, stored, folder)
+    if stored.metrics and called.get("metrics"):  # objects are passed again, names need not be
+        called["metrics"] = {**stored.metrics, **called["metrics"]}
     schedule = _schedule(called, stored, kind)
     called["schedule"] = schedule.to_json()
     moved = _take_moved(called, stored, RunInputs.read(folder))
@@ -185,7 +189,17 @@ def _same_names(called: Any, stored: Mapping[str, Any] | None) -> bool:
 
 
 def _require_data(given: Mapping[str, Any], stored: FitConfig, folder: Path) -> None:
-    """Refuse to go on without datasets that were in memory."""
+    """Refuse to go on without datasets, metrics and an augmentation that were in memory."""
+    passed = read_metrics(given["metrics"])
+    for name, metric in (stored.metrics or {}).items():
+        if metric is None and name not in passed:
+            raise CheckpointError(
+                f"the metric {name!r} of run {folder} was an object in memory: pass it again as metrics"
+            )
+    if stored.augment and not names_function(stored.augment) and given["augment"] is None:
+        raise CheckpointError(
+            f"run {folder} augments images by an {shorten(stored.augment)}: pass it again as augment"
+        )
     if stored.data is None and given["data"] is None:
         raise CheckpointError(
             f"run {folder} was trained on data in memory: pass the same data again"

@@ -16,6 +16,7 @@ from visiongraft.data.samples import Samples
 from visiongraft.network import Network
 from visiongraft.pages.parts import Part
 from visiongraft.task import Arrays, Task
+from visiongraft.training.batches.own_augmentation import Augment
 
 Projection = Literal["pca", "umap"]
 
@@ -37,6 +38,7 @@ class ReportedRun:
             ``fit`` and must take no time.
         exported: Files that the model was exported to.
         projection: How embeddings are put into the plane: ``"pca"`` or ``"umap"``.
+        augment: The user's own augmentation; ``None`` also if it was an object in another process.
         notes: What could not be shown, one line each.
         embedded: Embeddings (N, D) of the training samples, once a section has asked for them; see
             ``visiongraft.reporting.passes.training_embeddings``.
@@ -53,6 +55,7 @@ class ReportedRun:
     complete: bool = False
     exported: Sequence[Path] = ()
     projection: Projection = "pca"
+    augment: Augment | None = None
     notes: list[str] = field(default_factory=list)
     embedded: NDArray[np.float64] | None = field(default=None, repr=False)
 

@@ -14,7 +14,7 @@ from visiongraft.errors import ArtifactError, OptionError, VisiongraftError, one
 from visiongraft.lookup.exported import openers
 from visiongraft.lookup.reading import named_reader
 from visiongraft.model import TransferModel, load
-from visiongraft.options import check_choice
+from visiongraft.options import check_choice, checks_keywords
 from visiongraft.pages.page_path import ReportPage
 from visiongraft.pages.parts import Section, Text
 from visiongraft.pages.writing import check_page, render_page
@@ -25,6 +25,7 @@ from visiongraft.saving.files import read_json, write_bytes
 from visiongraft.saving.saved_config import read_config
 from visiongraft.saving.saved_model import model_folder
 from visiongraft.task import Task
+from visiongraft.training.batches.own_augmentation import find_function, names_function
 from visiongraft.training.resuming.run_samples import read_run_samples
 from visiongraft.training.run import Run
 
@@ -34,6 +35,7 @@ PAGE = "report.html"
 REMARK = "Worst mistakes, a map of the images and more are added by another pass over the images"
 
 
+@checks_keywords
 def report(
     run: str | Path,
     out: str | Path | None = None,
@@ -94,6 +96,7 @@ def write_finished(run: Run) -> Path:
         run.training,
         run.validation,
         exported=_exported_in(run.folder),
+        augment=run.augment,
         notes=[f"{REMARK}: visiongraft report {run.folder}"],
     )
     page = run.folder / PAGE
@@ -168,6 +171,11 @@ def _read_run(
         complete=True,
         exported=_exported_in(folder) if exported is None else list(map(Path, exported)),
     )
+    try:
+        if names_function(run.config.augment):
+            run.augment = find_function(run.config.augment, None)
+    except VisiongraftError as error:
+        run.notes.append(f"Images are shown without augmentation: {error}")
     try:
         run.training, run.validation = _read_samples(run)
     except VisiongraftError as error:

@@ -32,6 +32,23 @@ def used_memory(peak: bool = False) -> int:
     return _entry("self/status", "VmHWM" if peak else "VmRSS", 0)
 
 
+def reset_peak_memory() -> bool:
+    """Begin to measure anew what ``used_memory(peak=True)`` returns.
+
+    Blocks that are free go back to the operating system, which counts them otherwise.
+
+    Returns:
+        Whether that was possible; it is on Linux only.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+    try:
+        (PROC / "self/clear_refs").write_text("5")
+    except OSError:
+        return False
+    return True
+
+
 def _entry(file: str, name: str, default: int) -> int:
     """Read an amount of memory from one of Linux' tables."""
     with suppress(OSError, ValueError, IndexError):

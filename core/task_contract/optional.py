@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from visiongraft.comparison import Arrays
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.data.unlabeled import unlabeled_samples
+from visiongraft.errors import OptionError
 from visiongraft.loss_parts import LossParts
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.explained import Explained, explain_logits
@@ -40,6 +41,47 @@ class OptionalMethods:
     pipeline_tag: ClassVar[str] = ""  # what the Hugging Face Hub calls the task, for the model card
     splits_alike: ClassVar[bool]
     loss_over_pairs: ClassVar[bool]
+    whole_image_targets: ClassVar[bool]
+
+    def augmentable(self, image: Any, target: Any) -> tuple[Any, dict[str, Any]]:
+        """Return what an augmentation of the user's own changes, for ``fit(augment=...)``.
+
+        Args:
+            image: ``tv_tensors.Image`` uint8 (C, H, W), or ``tv_tensors.Video`` (T, C, H, W).
+            target: The target of the sample.
+
+        Returns:
+            The image, or the part of a sample that trains; and what moves with it, as ``torchvision.tv_tensors``
+            by name: boxes whose name ends with ``boxes``, with class ids of a name that ends with ``labels``,
+            masks or images. Targets of the image as a whole have none.
+
+        Raises:
+            OptionError: The task takes no augmentation of the user's own, as by default where targets have
+                positions.
+        """
+        if not self.whole_image_targets:
+            raise OptionError(
+                f"augment: task {self.name!r} has no way to move its targets with images"
+            )
+        return image, {}
+
+    def augmented(
+        self,
+        target: Any,
+        parts: Mapping[str, Any],
+        size: tuple[int, int],
+        preprocess: PreprocessConfig,
+    ) -> Any:
+        """Return the target of an augmented image, see ``augmentable``.
+
+        Args:
+            target: The target before.
+            parts: What has moved.
+            size: Height and width of the augmented image, which is then resized as without augmentation,
+                unless it has the size of the network's input.
+            preprocess: How it is resized.
+        """
+        return target
 
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         """Mix the samples of a training batch with each other (mixup, CutMix).
@@ -224,6 +266,24 @@ class OptionalMethods:
         parts: LossParts = loss(outputs, batch.targets)
         return parts
 
+    def metric_inputs(self, name: str, decoded: Arrays, targets: Any) -> tuple[Any, Any] | None:
+        """Return predictions and targets as metrics of torchmetrics take them, for ``fit(metrics=...)``.
+
+        Args:
+            name: What the user calls the metric; of a task with several heads, that of a head comes first.
+            decoded: The output of ``decode`` as arrays.
+            targets: Collated targets, on the CPU.
+
+        Returns:
+            What ``torchmetrics.Metric.update`` takes, predictions first; ``None`` if the batch has no targets.
+
+        Raises:
+            OptionError: The task has no such pairs, as by default.
+        """
+        raise OptionError(
+            f"metrics: task {self.name!r} has no predictions and targets in the form that torchmetrics takes"
+        )
+
     def mistakes(self, decoded: Arrays, targets: Any) -> NDArray[np.float64] | None:
         """Rate how wrong the results of each image are, for reports to show the worst ones.
 
@@ -285,6 +345,19 @@ class OptionalMethods:
         return list(
             explain_logits(lambda o: cast(Tensor, task.class_logits(o)), outputs, names, wanted)
         )
+
+    def identity_ids(self, targets: Sequence[Any]) -> Sequence[int] | None:
+        """Return what each image shows, of tasks that embed images so that the same is close together.
+
+        Advice compares backbones by it; see ``advise``.
+
+        Args:
+            targets: Targets of training images, not collated.
+
+        Returns:
+            One number for each; ``None``, as by default, if there is no such thing.
+        """
+        return None
 
     def read_published(self, tensors: Mapping[str, Tensor]) -> Published | None:
         """Recognize a checkpoint of a whole network, backbone and head, that another library published.

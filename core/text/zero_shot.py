@@ -22,7 +22,7 @@ from visiongraft.lookup.tasks import requested_task
 from visiongraft.lookup.text_encoders import find_text_source, load_text_encoder
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.options import is_number
+from visiongraft.options import checks_keywords, is_number
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.weight_origins import TEXT
 from visiongraft.task import Task, create_task
@@ -41,6 +41,7 @@ ENCODER, TEXTS, TEMPLATE_FACT = "text encoder", "texts", "templates"  # and what
 CENTERED = "vectors centered on their mean"
 
 
+@checks_keywords
 def zero_shot(
     classes: Classes,
     backbone: str | Path | nn.Module,

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visiongraft.errors import escape_unprintable
 from visiongraft.hookspecs import hookimpl
+from visiongraft.options import is_number
 from visiongraft.saving.files import write_figure
 from visiongraft.system.durations import describe_duration
-from visiongraft.system.terminal import make_console
+from visiongraft.system.progress import Display, current_display
 from visiongraft.training.selection.outcome import Outcome
 from visiongraft.training.selection.tradeoff import draw_tradeoff
 
 if TYPE_CHECKING:
+    import pluggy
+
     from visiongraft.schedules import Phase
     from visiongraft.training.freezing import Receipt
     from visiongraft.training.run import Run
@@ -32,20 +34,8 @@ class ConsoleProgress:
     name = "progress"
 
     def __init__(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as Bars
-
-        self.console = make_console(sys.stderr, highlight=False, soft_wrap=True)
-        self.bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TimeRemainingColumn(),
-            console=self.console,
-            transient=True,
-            disable=not self.console.is_terminal,
-        )
+        self.display = current_display() or Display()
+        self.console = self.display.console
         self.bar: Any = None
         self.began = 0.0  # the epoch that is running
         self.handler = _ConsoleLog(self.console)
@@ -69,7 +59,6 @@ class ConsoleProgress:
             )
         if run.state.before:
             self.console.print(f"before training: {_headlines(run.state.before, run)}")
-        self.bars.start()
 
     @hookimpl
     def phase_started(self, run: Run, phase: Phase, index: int) -> None:
@@ -85,20 +74,18 @@ class ConsoleProgress:
     @hookimpl
     def step_ended(self, run: Run, step: int, steps: int, losses: dict[str, float]) -> None:
         """Advance the bar."""
-        if self.bars.disable:
+        if not self.console.is_terminal:
             return
-        loss = f"{losses['loss']:.4f}"
+        loss = f"loss {losses['loss']:.4f}"
         if self.bar is None:
             label = f"epoch {run.state.epoch + 1}/{run.config.epochs}"
-            self.bar = self.bars.add_task(label, total=steps, loss=loss)
-        self.bars.update(self.bar, completed=step, loss=loss)
+            self.bar = self.display.begin(label, steps, loss)
+        self.display.bars.update(self.bar, completed=step, note=loss)
 
     @hookimpl
     def epoch_ended(self, run: Run, record: dict[str, Any]) -> None:
         """Print the results."""
-        if self.bar is not None:
-            self.bars.remove_task(self.bar)
-            self.bar = None
+        self._end_bar()
         now = time.monotonic()
         took, self.began = now - self.began, now
         left = run.config.epochs - record["epoch"] - 1
@@ -138,9 +125,19 @@ class ConsoleProgress:
         """End the display."""
         self._end()
 
+    def _end_bar(self) -> None:
+        if self.bar is not None:
+            self.display.end(self.bar)
+            self.bar = None
+
     def _end(self) -> None:
-        self.bars.stop()
+        self._end_bar()
         log.removeHandler(self.handler)
+
+
+def shows_progress(callbacks: pluggy.PluginManager) -> bool:
+    """Check whether progress is among the callbacks of a run."""
+    return any(isinstance(one, ConsoleProgress) for one in callbacks.get_plugins())
 
 
 def epoch_line(run: Run, record: Mapping[str, Any]) -> str:
@@ -150,9 +147,14 @@ def epoch_line(run: Run, record: Mapping[str, Any]) -> str:
     replayed = " (replayed)" if record["replayed"] else ""
     others = _headlines(record.get("evaluate_on", {}), run)
     alpha = f" at alpha {record['alpha']:g}" if "alpha" in record else ""
+    own = (
+        f", {name} {value:.4f}"
+        for name in run.metrics.metrics
+        if is_number(value := record["validation"].get(name))
+    )
     return (
         f"epoch {record['epoch'] + 1}/{run.config.epochs}: loss {record['train']['loss']:.4f}, "
-        f"{headline} {record['validation'][headline]:.4f}{alpha}{mark}{replayed}"
+        f"{headline} {record['validation'][headline]:.4f}{alpha}{''.join(own)}{mark}{replayed}"
         f"{', ' if others else ''}{others}"
     )
 

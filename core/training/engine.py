@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict
 from typing import Any
 
 import pluggy
@@ -88,6 +89,7 @@ class Engine:
             run.evaluation,
             tuple(run.streams),
             run.digests,
+            run.augment,
         )
         self.streams = Streams(
             run.network,
@@ -215,8 +217,10 @@ class Engine:
             batches: Those of the first phase.
         """
         network = self.run.network
-        done = start_head(self.images, batches, self.accelerator.num_processes)
-        if done and self.average:  # the average begins with the head that training begins with
+        started = start_head(self.images, batches, self.accelerator.num_processes)
+        if started:
+            self.run.state.head_start = asdict(started)
+        if started and self.average:  # the average begins with the head that training begins with
             self.average.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
 
     def _exhausted(self, phase: Phase) -> bool:
@@ -299,6 +303,7 @@ class Engine:
             "trainable": phase.label,
             "learning_rate": phase.learning_rate,
             **({"reason": phase.reason} if phase.reason else {}),
+            **({"head_start": state.head_start} if state.head_start else {}),
             "replayed": bool(state.replayed),
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),

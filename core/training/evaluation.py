@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,18 +25,24 @@ from visiongraft.options import is_number
 from visiongraft.task import Arrays, Decoded, Metrics, Task
 from visiongraft.task_contract.checks import returned
 
+if TYPE_CHECKING:
+    from visiongraft.training.measuring.own_metrics import OwnMetrics
 
-def measure(task: Task, results: Iterable[tuple[Arrays, Any]]) -> dict[str, Any]:
+
+def measure(
+    task: Task, results: Iterable[tuple[Arrays, Any]], own: OwnMetrics | None = None
+) -> dict[str, Any]:
     """Measure decoded results with a task's metrics.
 
     Args:
         task: Makes the metrics.
         results: Decoded arrays and collated targets, batch by batch.
+        own: Metrics of the user's own.
 
     Returns:
         What the metrics computed.
     """
-    metrics = task.build_metrics()
+    metrics = build_metrics(task, own)
     for decoded, targets in results:
         metrics.update(decoded, targets)
     return metrics.compute()
@@ -47,6 +53,7 @@ def measure_all(
     samples: Samples,
     by: str | None,
     results: Iterable[tuple[Arrays, Any, Sequence[int]]],
+    own: OwnMetrics | None = None,
 ) -> dict[str, Any]:
     """Measure decoded results as a whole and, if asked to, by group.
 
@@ -55,6 +62,7 @@ def measure_all(
         samples: The samples that were decoded.
         by: What defines the groups, see ``group_names``; ``None`` for no groups.
         results: Decoded arrays, collated targets and positions of the samples, batch by batch.
+        own: Metrics of the user's own.
 
     Returns:
         What the metrics computed for all samples and, as ``"groups"``, for those of each group, with
@@ -64,8 +72,8 @@ def measure_all(
         OptionError: No sample has the attribute.
     """
     if by is None:
-        return measure(task, ((decoded, targets) for decoded, targets, _ in results))
-    return measure_groups(task, samples, group_names(samples, by, "by"), results)
+        return measure(task, ((decoded, targets) for decoded, targets, _ in results), own)
+    return measure_groups(task, samples, group_names(samples, by, "by"), results, own)
 
 
 def measure_groups(
@@ -73,6 +81,7 @@ def measure_groups(
     samples: Samples,
     values: Sequence[str],
     results: Iterable[tuple[Arrays, Any, Sequence[int]]],
+    own: OwnMetrics | None = None,
 ) -> dict[str, Any]:
     """Measure decoded results as a whole and by group.
 
@@ -81,13 +90,14 @@ def measure_groups(
         samples: The samples that were decoded.
         values: Name of the group of each sample.
         results: As for ``measure_all``.
+        own: Likewise.
 
     Returns:
         As ``measure_all`` with groups.
     """
-    whole = task.build_metrics()
+    whole = build_metrics(task, own)
     groups: dict[str, tuple[Metrics, list[int]]] = {
-        value: (task.build_metrics(), []) for value in sorted(set(values))
+        value: (build_metrics(task, own), []) for value in sorted(set(values))
     }
     for decoded, targets, positions in results:
         whole.update(decoded, targets)
@@ -101,6 +111,11 @@ def measure_groups(
         for value, (metrics, members) in groups.items()
     }
     return {**whole.compute(), "groups": found}
+
+
+def build_metrics(task: Task, own: OwnMetrics | None) -> Metrics:
+    """Create empty metrics: those of the task, and those of the user beside them."""
+    return task.build_metrics() if own is None else own.beside(task)
 
 
 def update_rows(

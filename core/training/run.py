@@ -11,6 +11,8 @@ from visiongraft.config import FitConfig
 from visiongraft.data.samples import Samples
 from visiongraft.network import Network
 from visiongraft.schedules import Schedule
+from visiongraft.training.batches.own_augmentation import Augment
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 from visiongraft.training.optimizers import RunOptimizer
 from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.selection.criteria import Selection
@@ -38,6 +40,8 @@ class Run:
         notes: One line each on what was measured for the run, to be shown as it begins.
         kept_from_start: What was kept of the head of the model that the run continues with, as JSON values.
         group_names: Name of the group of each training and validation image, by part; empty without groups.
+        metrics: The user's own metrics, beside those of the task.
+        augment: The user's own augmentation, in place of the task's.
     """
 
     config: FitConfig
@@ -56,6 +60,8 @@ class Run:
     notes: tuple[str, ...] = ()
     kept_from_start: Mapping[str, Any] = field(default_factory=dict)
     group_names: dict[str, Sequence[str]] = field(default_factory=dict)
+    metrics: OwnMetrics = field(default_factory=OwnMetrics)
+    augment: Augment | None = None
 
     def on(self, **samples: Any) -> Run:
         """Return the run on other samples of its parts, such as few of them to measure.

@@ -16,7 +16,11 @@ from torch import nn
 from visiongraft.config import AUTO
 from visiongraft.errors import OptionError, ScheduleError, VisiongraftError
 from visiongraft.options import is_integer, is_number
-from visiongraft.preparation.arguments import completed_settings, new_settings
+from visiongraft.preparation.arguments import (
+    completed_settings,
+    new_settings,
+    with_task_augmentation,
+)
 from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given
 from visiongraft.preparation.starting import find_start
@@ -78,7 +82,8 @@ def lr_find(
         ``sweep = visiongraft.lr_find("flowers", task=MyTask(), schedule="full")``
     """
     _check_range(phase, lowest, highest, steps)
-    given = completed_settings("lr_find", data, settings, without=("budget", "privacy"))
+    refused = ("budget", "privacy", "metrics")
+    given = with_task_augmentation(completed_settings(lr_find, data, settings, without=refused))
     if given["schedule"] == AUTO:
         raise OptionError(
             "schedule='auto' is chosen by fit; name the schedule that the rate is for"
@@ -101,6 +106,7 @@ def lr_find(
             given["streams"] or {},
             origin,
             given["backbone"] if isinstance(given["backbone"], nn.Module) else None,
+            augment=given["augment"],
         )
         run, _ = prepare_run(sources, task, config, schedule, accelerator, None, scratch)
         slow_down_heads(run)

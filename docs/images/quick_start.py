@@ -70,7 +70,7 @@ def main() -> None:
         os.chdir(folder)
         walk()
         look(Path("runs/probe/report.html"), Path("comparison.html"))
-        (found,) = nearest_images("runs/tuned", "photos/cat/96-192.png")
+        (found,) = nearest_images("runs/probe", "photos/cat/96-144.png")
         found.draw().save(HERE / "explain-nearest.png")
         grid = show_batch("photos", task="classification", size=96)
         grid.save(HERE / "show-batch.png")

@@ -90,7 +90,8 @@ def main() -> None:
         screenshot(page, "report-phone.png", "mistakes")
         screenshot(opened(browser, mistakes, viewport=LOW), "mistakes.png", "labels")
         notebook = write_notebook(run, Path("photos/cat/7.png"))
-        screenshot(opened(browser, notebook, viewport=LOW), "notebook.png")
+        short = {**WIDE, "height": 490}
+        screenshot(opened(browser, notebook, viewport=short), "notebook.png")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from visiongraft.exporters.tracing import example_batch, silenced, untraceable
 from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.network import InferenceGraph
 from visiongraft.preprocess import PreprocessConfig
+from visiongraft.system.progress import working
 
 EXPORTER = "onnx"
 OPSET = 18  # the widest support; the antialiased resize needs it
@@ -49,7 +50,7 @@ def trace(
             outputs = list(graph(*inputs.values()))  # the exporter keeps this order
     raw = kind.axes(fixed_size=size is not None or graph.takes_prepared)
     failure: Exception | None = None
-    with silenced():
+    with working("tracing the ONNX graph"), silenced():
         try:
             program = torch.onnx.export(
                 graph,

@@ -30,6 +30,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import save_and_reload_model_with_shape_infer
 
 from visiongraft.errors import ExportError, one_line
+from visiongraft.system.progress import track
 
 Feeds = Mapping[str, NDArray[Any]]
 
@@ -92,7 +93,7 @@ class Quantizer:
                 providers=["CPUExecutionProvider"],
                 extra_options=options,
             )
-            for chunk in _chunks(feeds, _CHUNK):
+            for chunk in track(_chunks(feeds, _CHUNK), f"calibration ({method})", None, len):
                 calibrator.collect_data(_Reader(chunk))
             self._ranges[method] = calibrator.compute_data()
 

@@ -21,6 +21,7 @@ from visiongraft.errors import ExportError
 from visiongraft.exporters.verification.seeded_images import KINDS, SeededImage, flipped, raw_batch
 from visiongraft.exporters.verification.trial_images import PLAIN
 from visiongraft.inputs import IMAGES, Inputs
+from visiongraft.system.progress import track
 from visiongraft.verification.engine import (
     TOLERANCE,
     ImageBatch,
@@ -123,7 +124,7 @@ def certified_results(
         ExportError: A result is not finite, or not that of PyTorch.
     """
     made: list[tuple[SeededImage, int, dict[str, _Trial]]] = []
-    for number, images in enumerate(batches):
+    for number, images in enumerate(track(batches, "proof: seeded images", None)):
         pixels = raw_batch(images, channels, inputs)
         found = run(pixels)
         if trusted is None:

@@ -6,7 +6,7 @@ same proof serves every exporter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,6 +28,7 @@ from visiongraft.exporters.verification.trial_images import (
 )
 from visiongraft.exporters.verification.trials import Trials
 from visiongraft.network import InferenceGraph
+from visiongraft.system.progress import track
 from visiongraft.task import Task
 from visiongraft.verification.engine import TOLERANCE, Pair, RunBatch, RunningComparison, run_side
 from visiongraft.verification.pytorch import TorchReference
@@ -146,11 +147,12 @@ def verify(
     real = None
     if samples is not None and len(samples):
         real = RealImages(samples, len(config.mean), size, inputs)
-    comparisons: list[Comparison] = []
+    planned: list[Callable[[], Comparison]] = []
     if real is not None:
-        comparisons += [trials.in_batches(real, batch, MAX_IN_BATCHES) for batch in batches]
-    comparisons += [trials.on_random(batch) for batch in (1, *batches)]
-    comparisons += [trials.on_plain(batch) for batch in (1, len(PLAIN))]
+        planned += [partial(trials.in_batches, real, batch, MAX_IN_BATCHES) for batch in batches]
+    planned += [partial(trials.on_random, batch) for batch in (1, *batches)]
+    planned += [partial(trials.on_plain, batch) for batch in (1, len(PLAIN))]
+    comparisons = [compared() for compared in track(planned, "proof: comparisons", len(planned))]
     if real is None:
         certified = _certified(pair, graph, size, batches) if certify else ()
         return Findings(tuple(comparisons), None, None, None, (_NO_IMAGES,), certified)
@@ -195,7 +197,8 @@ def _compare_single(
 ) -> tuple[Comparison, str]:
     """Compare on single real images, and measure both sides."""
     running, digest = RunningComparison(pair, "real", 1), ImageHash()
-    for image in real.load(real.indices(MAX_SINGLE)):
+    chosen = real.indices(MAX_SINGLE)
+    for image in track(real.load(chosen), "proof: images one by one", len(chosen)):
         digest.add(image.original)
         results = running.add(image.pixels[None], [image.position], [image.name])
         for meter, decoded in zip(meters, results, strict=True):

@@ -39,6 +39,7 @@ from visiongraft.exporters.verification.trial_images import (
 )
 from visiongraft.exporters.verification.trials import Trials
 from visiongraft.inputs.samples import InputSamples
+from visiongraft.system.progress import track
 from visiongraft.verification.engine import TOLERANCE, Compare, Pair, SingleImages
 
 if TYPE_CHECKING:
@@ -319,7 +320,8 @@ def _metric(file: CertifiedFile, task: Task, samples: Samples) -> tuple[FileChec
     real = RealImages(samples, file.input.channels, file.fixed_size, file.input.inputs)
     digest, meter, count = ImageHash(), HeadlineMeter(task, samples, file.map_size, file.extras), 0
     try:
-        for image in real.load(real.indices(MAX_SINGLE)):
+        chosen = real.indices(MAX_SINGLE)
+        for image in track(real.load(chosen), "measuring", len(chosen)):
             digest.add(image.original)
             count += 1
             meter.add(image, file.run(image.pixels[None]))

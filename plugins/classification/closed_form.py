@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,9 +13,24 @@ from visiongraft.calibration import best_factor
 TEMPERATURES = np.logspace(0, 2, 41)
 
 
+@dataclass(frozen=True)
+class LinearClassifier:
+    """A layer that computes logits, as it was fitted.
+
+    Attributes:
+        weight: float64 (C, D).
+        bias: float64 (C,).
+        accuracy: Balanced accuracy of what each image is predicted by the fit to all others, in [0, 1].
+    """
+
+    weight: Floats
+    bias: Floats
+    accuracy: float
+
+
 def linear_classifier(
     features: Floats, labels: NDArray[np.int64], classes: int
-) -> tuple[Floats, Floats]:
+) -> LinearClassifier:
     """Fit a linear classifier with calibrated probabilities.
 
     Ridge regression to class indicators gives scores; their factor is the one of 41 with the least
@@ -26,14 +43,16 @@ def linear_classifier(
         classes: Number of classes, C; some may have no image.
 
     Returns:
-        Weight (C, D) and bias (C,), float64, of the layer that computes logits.
+        The layer, and its accuracy.
 
     Examples:
         >>> features = np.array([[-1.0, 0.3], [-1.1, 0.2], [1.0, 0.1], [1.2, 0.4]])
-        >>> weight, bias = linear_classifier(features, np.array([0, 0, 1, 1]), 2)
-        >>> (features @ weight.T + bias).argmax(axis=1).tolist()
-        [0, 0, 1, 1]
+        >>> layer = linear_classifier(features, np.array([0, 0, 1, 1]), 2)
+        >>> (features @ layer.weight.T + layer.bias).argmax(axis=1).tolist(), layer.accuracy
+        ([0, 0, 1, 1], 1.0)
     """
     fit = fit_ridge(features, np.eye(classes)[labels])
     factor = best_factor(fit.left_out, labels, TEMPERATURES)
-    return factor * fit.weight, factor * fit.bias
+    right = fit.left_out.argmax(axis=1) == labels
+    accuracy = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+    return LinearClassifier(factor * fit.weight, factor * fit.bias, accuracy)

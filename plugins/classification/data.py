@@ -230,13 +230,29 @@ def _class_warnings(
     untrained = [n for n in names if not trained[n] and validated[n]]
     unvalidated = [n for n in names if trained[n] and not validated[n]]
     few = [f"{n} ({c})" for n, c in trained.items() if 0 < c < FEW_IMAGES]
-    findings = {
-        "classes without images": absent,
-        "classes without training images, which cannot be learned": untrained,
-        "classes without validation images, which are not evaluated": unvalidated,
-        f"classes with fewer than {FEW_IMAGES} training images": few,
-    }
-    lines = [f"{what}: {name_some(n, MAX_NAMED)}" for what, n in findings.items() if n]
+    findings = (
+        ("classes without images", absent, "add images, or remove the classes"),
+        (
+            "classes without training images, which cannot be learned",
+            untrained,
+            "add training images, or remove the classes",
+        ),
+        (
+            "classes without validation images, which are not evaluated",
+            unvalidated,
+            "add validation images",
+        ),
+        (
+            f"classes with fewer than {FEW_IMAGES} training images",
+            few,
+            "add images, or join the classes with others",
+        ),
+    )
+    lines = [
+        f"{what}: {name_some(named, MAX_NAMED)}; {remedy}"
+        for what, named, remedy in findings
+        if named
+    ]
     present = {n: c for n, c in trained.items() if c}
     most, least = max(present, key=present.__getitem__), min(present, key=present.__getitem__)
     if present[most] >= IMBALANCE * present[least]:

@@ -247,7 +247,9 @@ class Classification(Task):
         layers = self.hidden or self.projection
         return self.head_start == "closed_form" and not (self.multi_label or layers)
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
+    def start_head(
+        self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]
+    ) -> float | None:
         """Start from a linear classifier in closed form."""
         pairs = [
             (features.pooled.cpu().numpy(), labels.cpu().numpy()) for features, labels in samples
@@ -257,12 +259,14 @@ class Classification(Task):
             lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
             embeddings = embeddings / np.maximum(lengths, 1e-12)
         count = len(bound_class_names(self.class_names))
-        weight, bias = linear_classifier(embeddings, labels, count)
+        layer = linear_classifier(embeddings, labels, count)
+        bias = layer.bias
         if self.loss_weights:  # they multiply the odds of a class
             bias = bias + np.log(np.maximum(self.loss_weights, 1e-6))
         assert isinstance(head, ClassificationHead)
-        head.output.weight.copy_(torch.from_numpy(weight))
+        head.output.weight.copy_(torch.from_numpy(layer.weight))
         head.output.bias.copy_(torch.from_numpy(bias))
+        return layer.accuracy
 
     def with_text_head(self, class_names: Sequence[str], text: TextHead) -> Classification:
         if self.hidden:
@@ -352,6 +356,10 @@ class Classification(Task):
             return np.where(wrong, np.abs(probabilities - true).max(axis=1), 0.0)
         own = np.take_along_axis(probabilities, true[:, None], axis=1)[:, 0]
         return np.where(decoded["labels"] != true, 1 - own, 0.0)
+
+    def metric_inputs(self, name: str, decoded: Arrays, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities (N, C), and class ids (N,) or multi-hot labels (N, C)."""
+        return torch.as_tensor(decoded["probabilities"]), targets.to(torch.int64)
 
     def build_metrics(self) -> ClassificationMetrics:
         metrics = MultiLabelMetrics if self.multi_label else SingleLabelMetrics

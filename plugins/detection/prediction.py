@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
@@ -42,6 +42,8 @@ class Detected:
 
     objects: tuple[DetectedObject, ...]
 
+    told_from: ClassVar[float] = LEAST_SCORE  # score of what ``summary`` names
+
     def summary(self) -> str:
         """Name what is there: classes with their numbers and highest scores, and how much is less sure.
 
@@ -53,7 +55,7 @@ class Detected:
         """
         if not self.objects:
             return "nothing found"
-        sure = [each for each in self.objects if each.score >= LEAST_SCORE]
+        sure = [each for each in self.objects if each.score >= self.told_from]
         best: dict[str, float] = {}
         for each in sure:
             best[each.label] = max(best.get(each.label, 0.0), each.score)
@@ -64,14 +66,14 @@ class Detected:
         ]
         line = name_some(named, SHOWN) or "nothing found"
         less = len(self.objects) - len(sure)
-        return f"{line}; {less} below {LEAST_SCORE:.2f}" if less else line
+        return f"{line}; {less} below {self.told_from:.2f}" if less else line
 
     def crops(self) -> list[tuple[str, tuple[float, float, float, float]]]:
         """Return the class of each object, and its box in pixels of the image."""
         return [(each.label, each.box) for each in self.objects]
 
     def narrowed(self, score_threshold: ScoreThreshold | None, top: int | None) -> Detected:
-        """Return the objects of at least a score, and the surest of them.
+        """Return the objects of at least a score, all of which ``summary`` then names, and the surest of them.
 
         Examples:
             >>> Detected((DetectedObject("dog", 0.91, (0.0, 0.0, 9.0, 8.0)),)).narrowed(0.95, None)
@@ -80,7 +82,10 @@ class Detected:
         kept = [
             each for each in self.objects if each.score >= least_score(score_threshold, each.label)
         ]
-        return Detected(tuple(kept[:top]))
+        found = Detected(tuple(kept[:top]))
+        if score_threshold is not None:
+            object.__setattr__(found, "told_from", 0.0)  # the user has decided what is sure
+        return found
 
     def _repr_html_(self) -> str:
         rows = [(each.label, each.score, *each.box) for each in self.objects]

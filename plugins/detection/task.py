@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
@@ -42,7 +43,12 @@ from visiongraft.plugins.detection.mosaic import mosaic
 from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.prediction import Detected, predictions
 from visiongraft.plugins.detection.published import read_published
-from visiongraft.plugins.detection.transforms import AUGMENTATIONS, TrainTransform
+from visiongraft.plugins.detection.transforms import (
+    AUGMENTATIONS,
+    TrainTransform,
+    box_parts,
+    objects_of,
+)
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.seeds import preserved
 from visiongraft.task import (
@@ -165,6 +171,20 @@ class Detection(Task):
             return None
         return TrainTransform(preprocess, self.augment, self.flip)
 
+    def augmentable(self, image: Any, target: Objects) -> tuple[Any, dict[str, Any]]:
+        """Return the image, and boxes and class ids of its objects without crowd regions."""
+        return image, box_parts(target, image.shape[-2:])
+
+    def augmented(
+        self,
+        target: Objects,
+        parts: Mapping[str, Any],
+        size: tuple[int, int],
+        preprocess: PreprocessConfig,
+    ) -> Objects:
+        """Return the objects that are left in an augmented image, at the size of the network's input."""
+        return objects_of(parts, size, preprocess)
+
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         return mosaic(images, targets, self.mosaic) if self.mosaic else (images, targets)
 
@@ -237,6 +257,19 @@ class Detection(Task):
             class id is -1.
         """
         return HEADS[self.head].decode(outputs, sizes, self.limits)
+
+    def metric_inputs(
+        self, name: str, decoded: Arrays, targets: Sequence[Mapping[str, Tensor]]
+    ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
+        """Return the objects of each image: boxes, labels, and scores or areas and crowd regions."""
+        results = ("boxes", "scores", "labels")
+        counts = np.asarray(decoded["count"]).tolist()
+        found = [
+            {key: torch.as_tensor(decoded[key][row, :count]) for key in results}
+            for row, count in enumerate(counts)
+        ]
+        named = {"boxes": "boxes", "labels": "labels", "area": "areas", "iscrowd": "crowd"}
+        return found, [{key: one[own] for key, own in named.items()} for one in targets]
 
     def build_metrics(self) -> DetectionMetrics:
         # pycocotools takes a while to import, and prediction needs none of it.

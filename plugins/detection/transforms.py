@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -9,8 +10,9 @@ from torchvision import tv_tensors
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from visiongraft.errors import OptionError
 from visiongraft.plugins.detection.models.anchors import LETTERBOX
-from visiongraft.plugins.detection.objects import Objects
+from visiongraft.plugins.detection.objects import Objects, shown_sizes
 from visiongraft.preprocess import Preprocess, PreprocessConfig
 
 AUGMENTATIONS = ("none", "light", "strong")
@@ -68,22 +70,12 @@ class TrainTransform:
         Returns:
             The image, uint8 (C, height, width), and its objects without crowd regions.
         """
-        own = target.single()
-        boxes = tv_tensors.BoundingBoxes(
-            torch.tensor(own.boxes, dtype=torch.float32).view(-1, 4),
-            format="XYXY",
-            canvas_size=own.size if own.boxes else image.shape[-2:],
-        )
-        labels = torch.tensor(own.labels, dtype=torch.int64)
-        sample = self._shrunk({"image": image, "boxes": boxes, "labels": labels})
+        sample = self._shrunk({"image": image, **box_parts(target, image.shape[-2:])})
         sample = self._geometry(sample)
         image = sample["image"]
         if image.shape[-3] == 3:
             image = self._colors(image)
-        kept = [tuple(box) for box in sample["boxes"].tolist()]
-        areas = tuple((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in kept)
-        ids = tuple(sample["labels"].tolist())
-        return image, Objects(tuple(kept), ids, self.size, (False,) * len(kept), areas)
+        return image, _objects(sample["boxes"], sample["labels"], self.size)
 
     def _shrunk(self, sample: dict[str, Any]) -> dict[str, Any]:
         """Shrink large images first, since every further step takes time per pixel."""
@@ -100,6 +92,57 @@ class TrainTransform:
         sample["image"] = F.resize(sample["image"], size, antialias=True)
         sample["boxes"] = F.resize(sample["boxes"], size)
         return sample
+
+
+def box_parts(target: Objects, size: Sequence[int]) -> dict[str, Any]:
+    """Return the boxes and class ids of objects, without crowd regions, for transforms.
+
+    Args:
+        target: The objects.
+        size: Height and width of their image.
+    """
+    own = target.single()
+    boxes = tv_tensors.BoundingBoxes(
+        torch.tensor(own.boxes, dtype=torch.float32).view(-1, 4),
+        format="XYXY",
+        canvas_size=own.size if own.boxes else tuple(size),
+    )
+    return {"boxes": boxes, "labels": torch.tensor(own.labels, dtype=torch.int64)}
+
+
+def objects_of(
+    parts: Mapping[str, Any], size: tuple[int, int], preprocess: PreprocessConfig
+) -> Objects:
+    """Return the objects in an image that is going to be resized.
+
+    Args:
+        parts: ``boxes`` and ``labels`` as transforms return them.
+        size: Height and width of the image.
+        preprocess: How it is resized, to the pixels that the objects are returned in.
+
+    Raises:
+        OptionError: There is not one class id for each box.
+    """
+    boxes, labels = parts.get("boxes"), torch.as_tensor(parts.get("labels"))
+    if not isinstance(boxes, tv_tensors.BoundingBoxes) or len(boxes) != len(labels):
+        raise OptionError(
+            "augment returned no tv_tensors.BoundingBoxes as boxes, or not as many as labels; drop boxes by "
+            "SanitizeBoundingBoxes, which drops their labels, too"
+        )
+    boxes = F.clamp_bounding_boxes(F.convert_bounding_box_format(boxes, new_format="XYXY"))
+    corners = boxes.as_subclass(torch.Tensor)
+    network = torch.tensor(preprocess.size)
+    whole = size == tuple(preprocess.size)  # it is not filled up then
+    shown = shown_sizes(torch.tensor(size), network, preprocess.resize == LETTERBOX and not whole)
+    corners = corners * (network / shown).flip(0).repeat(2)
+    kept = (corners[:, 2:] - corners[:, :2] >= SMALLEST).all(1)
+    return _objects(corners[kept], labels[kept], (preprocess.size[0], preprocess.size[1]))
+
+
+def _objects(boxes: torch.Tensor, labels: torch.Tensor, size: tuple[int, int]) -> Objects:
+    kept = [tuple(box) for box in boxes.tolist()]
+    areas = tuple((x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in kept)
+    return Objects(tuple(kept), tuple(labels.tolist()), size, (False,) * len(kept), areas)
 
 
 class _FillUp:

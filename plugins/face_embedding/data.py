@@ -204,11 +204,12 @@ def _remarks(train: FaceSamples, validation: FaceSamples, rate: float | None) ->
         lines.append(
             f"the validation split has {people} identities, on which all results rest; they are too "
             f"few to choose a threshold for a false accept rate of {rate:g}, which needs "
-            f"{people_needed(rate)}, so the model will have no threshold"
+            f"{people_needed(rate)}, so the model will have no threshold; hold out more identities, or set threshold"
         )
     single = [name for name, count in train.counts().items() if count == 1]
     if single:
-        lines.append(f"identities with only one training image: {name_some(single, SHOWN)}")
+        named = name_some(single, SHOWN)
+        lines.append(f"identities with only one training image: {named}; add images of them")
     return [*lines, *_doubts(validation, "validation")]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -204,6 +204,10 @@ class FaceEmbedding(Task):
             "indices": [face.index for face in targets],
             "pairs": [face.pairs for face in targets],
         }
+
+    def identity_ids(self, targets: Sequence[Face]) -> list[int]:
+        """Return the class id of the identity of each image."""
+        return [face.label for face in targets]
 
     def batch_sampler(
         self, samples: Samples, batch_size: int, processes: int, *, seed: int, epoch: int

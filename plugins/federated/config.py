@@ -10,7 +10,7 @@ from typing import Any
 from visiongraft.config import fit_defaults
 from visiongraft.data.parsing import read_json, read_yaml
 from visiongraft.errors import OptionError, VisiongraftError, one_line
-from visiongraft.options import check_fraction, check_integer, is_number, refuse_unknown
+from visiongraft.options import check_integer, is_number, refuse_unknown
 from visiongraft.plugins.federated.aggregation import Method, find_method
 from visiongraft.privacy import Privacy
 
@@ -80,8 +80,8 @@ class FederatedConfig:
         check_integer("rounds", self.rounds, least=1)
         check_integer("least_sites", self.least_sites, least=1)
         check_integer("seed", self.seed, least=0)
-        if self.fraction != 1:
-            check_fraction("fraction", self.fraction)
+        if not is_number(self.fraction) or not 0 <= self.fraction <= 1:
+            raise OptionError(f"fraction={self.fraction!r} is not in (0, 1]")
         if not self.fraction:
             raise OptionError("fraction=0 lets no site train")
         if not is_number(self.timeout) or self.timeout <= 0:
@@ -147,7 +147,11 @@ def _privacy(fit: Mapping[str, Any]) -> dict[str, Any] | None:
 def _check_licenses(licenses: Any, sites: Mapping[str, str]) -> None:
     if not isinstance(licenses, Mapping):
         raise OptionError("licenses are not texts by name of the site")
-    refuse_unknown("licenses", map(str, licenses), sites)
+    for site in licenses:
+        if site not in sites:
+            raise OptionError(
+                f"licenses: {site!r} is no site; sites are {', '.join(sites) or 'not named'}"
+            )
     for site, text in licenses.items():
         if not isinstance(text, str) or not text.strip() or not text.isprintable():
             raise OptionError(

@@ -150,7 +150,7 @@ class Server:
         if len(updates) < self.config.least_sites:
             reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(failed.items()))
             raise FederatedError(
-                f"round {len(self.rounds) + 1}: {len(updates)} sites sent an update and least_sites is "
+                f"round {len(self.rounds) + 1}: {_sites(len(updates))} sent an update and least_sites is "
                 f"{self.config.least_sites} ({reasons}); the state is kept, so that it can be resumed"
             )
         sent = size(encode(self.values))
@@ -276,7 +276,7 @@ def run_rounds(
     if len(hellos) < config.least_sites:
         reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(absent.items()))
         raise FederatedError(
-            f"{len(hellos)} sites can train, and least_sites is {config.least_sites} ({reasons or 'no site answers'})"
+            f"{_sites(len(hellos))} can train, and least_sites is {config.least_sites} ({reasons or 'no site answers'})"
         )
     for site, hello in sorted(hellos.items()):
         for line in license_warning("", {"license": "", DATA_LICENSE: hello.license}):
@@ -318,6 +318,10 @@ def run_rounds(
     }
     write_json(folder / "result.json", summary)
     return summary
+
+
+def _sites(count: int) -> str:
+    return "1 site" if count == 1 else f"{count} sites"
 
 
 def _mean(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.batch import Batch
-from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import OptionError
 from visiongraft.inputs import Latents
 from visiongraft.loss_parts import LossParts
@@ -35,6 +35,7 @@ from visiongraft.plugins.generation.methods import reconstruct, sample
 from visiongraft.plugins.generation.metrics import GenerationMetrics
 from visiongraft.plugins.generation.prediction import Generated, predictions
 from visiongraft.plugins.generation.vae import autoencoder_measurements, autoencoder_parts
+from visiongraft.plugins.image_sets.features import check_features
 from visiongraft.task import Arrays, Decoded, Task, TaskExamples
 
 METHODS = ("vae", "gan")
@@ -103,7 +104,7 @@ class Generation(Task):
                 raise OptionError(f"{option}={value!r} is not a number of at least 0")
         for kind in self.augment:
             check_choice("augment", kind, list(AUGMENTATIONS))
-        _ = self.inputs  # checks the latents
+        check_integer("latents", self.latents, least=1)
 
     @property
     def inputs(self) -> Latents:  # type: ignore[override]
@@ -124,6 +125,11 @@ class Generation(Task):
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, self.inputs)
+
+    def bind(self, train: Samples) -> Self:
+        """Check the feature network of the metrics before anything is trained."""
+        check_features(self.features, self.features_size)
+        return self
 
     def collate(self, targets: list[Any]) -> Any:
         """Combine the images that latents are compared with; images to train on have no targets."""

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from visiongraft.errors import BackboneError, WeightsError
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.plugins.image_sets.distances import (
     frechet_distance,
@@ -100,3 +101,20 @@ class FeatureNetwork:
 
 
 feature_network = cache(FeatureNetwork)  # loading one takes longer than using it
+
+
+def check_features(name: str, size: int | None) -> None:
+    """Check before a run that the network of its metrics can be loaded.
+
+    Args:
+        name: The option ``features`` of a task.
+        size: Its option ``features_size``.
+
+    Raises:
+        BackboneError: There is no such backbone, or it takes no images of that size.
+        WeightsError: Its weights cannot be loaded.
+    """
+    try:
+        feature_network(name, size)
+    except (BackboneError, WeightsError) as error:
+        raise type(error)(f"features={name!r}: {error}") from error

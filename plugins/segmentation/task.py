@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
 from visiongraft.backbone import Backbone
 from visiongraft.data.labels import balanced_weights
@@ -207,6 +208,25 @@ class Segmentation(Task):
         whole = preprocess.resize != "pad"
         return TrainTransform(preprocess.size, self.augment, self.flip, self._ignored, whole)
 
+    def augmentable(self, image: Any, target: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the image, and its mask."""
+        return image, {"mask": tv_tensors.Mask(torch.as_tensor(target))}
+
+    def augmented(
+        self,
+        target: Any,
+        parts: Mapping[str, Any],
+        size: tuple[int, int],
+        preprocess: PreprocessConfig,
+    ) -> Tensor:
+        """Return the mask that has moved with its image."""
+        mask = torch.as_tensor(parts.get("mask"))
+        if tuple(mask.shape[-2:]) != size:
+            raise OptionError(
+                f"augment returned an image of {size[0]}x{size[1]} pixels with a mask {tuple(mask.shape)}"
+            )
+        return mask.as_subclass(Tensor)
+
     def collate(self, targets: list[Any]) -> Tensor | list[Tensor]:
         """Collate masks into a batch.
 
@@ -314,6 +334,11 @@ class Segmentation(Task):
                 labels, margins = labels[:, 0], margins[:, 0]
             probabilities = {"probabilities": chances} if self.probabilities else {}
         return {"labels": labels, "margins": margins, **probabilities}
+
+    def metric_inputs(self, name: str, decoded: Arrays, targets: Any) -> tuple[Tensor, Tensor]:
+        """Return class ids of pixels (N, H, W); of a multi-label model 0 and 1, (N, C, H, W)."""
+        masks = targets if isinstance(targets, Tensor) else torch.stack(list(targets))
+        return torch.as_tensor(decoded["labels"]).to(torch.int64), masks.to(torch.int64)
 
     def build_metrics(self) -> SegmentationMetrics:
         multi_label = self._bound_kind() == "multi_label"

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torchvision import tv_tensors
 
 from visiongraft.backbone import Backbone
-from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import OptionError
 from visiongraft.optimizers import OptimizerSpec
 from visiongraft.options import check_choice, check_integer, is_number
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
+from visiongraft.plugins.image_sets.features import check_features
 from visiongraft.plugins.translation.base import ImageToImage
 from visiongraft.plugins.translation.critic import CRITIC, Pix2PixLoss
 from visiongraft.plugins.translation.data import read_evaluation, read_splits
@@ -91,11 +93,37 @@ class Translation(ImageToImage):
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, reverse=self._reverse)
 
+    def bind(self, train: Samples) -> Self:
+        """Check the feature network of the metrics before anything is trained."""
+        if self.features is not None:
+            check_features(self.features, self.features_size)
+        return self
+
     def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         """Return the augmentation: of whole images or, with ``resize="pad"``, of crops."""
         if self.augment == "none":
             return None
         return PairTransform(preprocess.size, self.flip, whole=preprocess.resize != "pad")
+
+    def augmentable(self, image: Any, target: Any) -> tuple[Any, dict[str, Any]]:
+        """Return the image, and the one that it is to become."""
+        return image, {"target": tv_tensors.Image(torch.as_tensor(target).permute(2, 0, 1))}
+
+    def augmented(
+        self,
+        target: Any,
+        parts: Mapping[str, Any],
+        size: tuple[int, int],
+        preprocess: PreprocessConfig,
+    ) -> Tensor:
+        """Return the target that has changed with its image."""
+        wanted = torch.as_tensor(parts.get("target"))
+        if tuple(wanted.shape) != (3, *size) or wanted.dtype != torch.uint8:
+            raise OptionError(
+                f"augment returned an image of {size[0]}x{size[1]} pixels with a target {tuple(wanted.shape)} of "
+                f"{wanted.dtype}"
+            )
+        return wanted.as_subclass(Tensor).permute(1, 2, 0).contiguous()
 
     def collate(self, targets: list[Any]) -> Tensor | list[Tensor]:
         """Collate targets into a batch.
@@ -150,6 +178,11 @@ class Translation(ImageToImage):
         return parts
 
     # ---- results ----
+
+    def metric_inputs(self, name: str, decoded: Arrays, targets: Any) -> tuple[Tensor, Tensor]:
+        """Return images and their targets, float (N, 3, H, W) in 0..1."""
+        wanted = torch.stack([torch.as_tensor(target).permute(2, 0, 1) for target in targets])
+        return torch.as_tensor(decoded["image"]), wanted.float() / 255
 
     def build_metrics(self) -> ImageMetrics:
         return ImageMetrics(self.features, self.features_size)

@@ -22,7 +22,7 @@ from visiongraft.plugins.video.example import make_dataset
 from visiongraft.plugins.video.head import TEMPORAL, VideoHead, mean_of
 from visiongraft.plugins.video.reading import read_dataset, with_groups_held_out
 from visiongraft.plugins.video.shift import TSM
-from visiongraft.plugins.video.transforms import ClipTransform
+from visiongraft.plugins.video.transforms import ClipTransform, random_clip
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import LossParts, TaskExamples, Transform
 from visiongraft.task_contract.text_head import TextHead
@@ -91,6 +91,10 @@ class Video(Classification):
             return None
         return ClipTransform(preprocess.size, self.augment, self.flip, self.frames)
 
+    def augmentable(self, image: Any, target: Any) -> tuple[Any, dict[str, Any]]:
+        """Return one of the clips of a video, at random."""
+        return random_clip(image, self.frames), {}
+
     def mix(self, images: Tensor, targets: Any) -> tuple[Tensor, Any]:
         mixed, targets = super().mix(images.flatten(1, 2), targets)  # all frames of a clip alike
         return mixed.unflatten(1, images.shape[1:3]), targets
@@ -114,11 +118,13 @@ class Video(Classification):
         temporal = TEMPORAL[self.temporal](dim, self.frames)
         return VideoHead(temporal, self.build_classifier(dim), self.frames)
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]) -> None:
+    def start_head(
+        self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]
+    ) -> float | None:
         """Start from a linear classifier of the means over frames, as which all ways of joining start."""
         assert isinstance(head, VideoHead)
         means = ((Features((), mean_of(features.pooled)), labels) for features, labels in samples)
-        super().start_head(head.classifier, means)
+        return super().start_head(head.classifier, means)
 
     def set_text_head(self, head: nn.Module, text: TextHead) -> None:
         """Compare the mean over frames with texts, as which all ways of joining start."""

@@ -32,6 +32,15 @@ class ClipTransform:
         Returns:
             The clip, uint8 (frames, C, height, width), and the same target.
         """
-        start = int(torch.randint(len(video) // self.frames, ())) * self.frames
-        clip = type(video)(video[start : start + self.frames])
-        return self.images(clip, target)
+        return self.images(random_clip(video, self.frames), target)
+
+
+def random_clip(video: Any, frames: int) -> Any:
+    """Return one of the clips of a video at random.
+
+    Args:
+        video: ``tv_tensors.Video`` (clips * frames, C, H, W).
+        frames: Frames of a clip.
+    """
+    start = int(torch.randint(len(video) // frames, ())) * frames
+    return type(video)(video[start : start + frames])

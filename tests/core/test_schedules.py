@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from visiongraft.errors import OptionError, PluginError, ScheduleError
 from visiongraft.lookup.methods import find_schedule
 from visiongraft.schedules import (
+    TUNING_RATE,
     Phase,
     Schedule,
     full,
@@ -146,6 +147,43 @@ def test_lp_ft_probes_first_without_augmentation_then_trains_everything():
     probe, tune = lp_ft.phases(stages_of(3), 10)
     assert (probe.trainable, probe.epochs, probe.augment) == ("head", 3, False)
     assert (tune.trainable, tune.epochs, tune.augment) == ("all", 7, True)
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "images", "share"),
+    [
+        (0.0, 100, 1),
+        (0.8, 100, 1),
+        (0.85, 100, 0.75),
+        (0.9, 100, 0.5),
+        (0.95, 100, 0.25),
+        (1.0, 100, 0.25),
+        (0.95, 600, 0.5),  # 30 errors
+        (0.95, 2000, 1),
+        (None, 100, 1),
+    ],
+)
+def test_lp_ft_trains_everything_more_slowly_the_fewer_errors_the_head_started_with(
+    accuracy, images, share
+):
+    phases = lp_ft.phases(stages_of(3), 10)
+    next(phases)
+    tune = phases.send([{"head_start": {"accuracy": accuracy, "images": images}}])
+    assert tune.learning_rate == pytest.approx(share * TUNING_RATE)
+    assert bool(tune.reason) == (share < 1)
+
+
+def test_lp_ft_keeps_the_rate_that_a_user_set():
+    phases = lp_ft(learning_rate=3e-4).phases(stages_of(3), 10)
+    next(phases)
+    start = {"accuracy": 1.0, "images": 100}
+    assert phases.send([{"head_start": start}]).learning_rate == 3e-4
+
+
+def test_lp_ft_trains_at_the_whole_rate_without_a_start_of_the_head():
+    phases = lp_ft.phases(stages_of(3), 10)
+    next(phases)
+    assert phases.send([{}]).learning_rate == TUNING_RATE
 
 
 def test_linear_probe_and_full_have_one_phase():

@@ -23,6 +23,7 @@ from visiongraft.reporting.batch import augmented
 from visiongraft.reporting.contract import ReportSection
 from visiongraft.saving.files import read_json
 from visiongraft.task_contract.targets import describe_target
+from visiongraft.training.batches.own_augmentation import training_transform
 from visiongraft.training.resuming.run_folder import DATA_CHECK
 
 SHOWN = 8  # images of the batch
@@ -71,20 +72,24 @@ class BatchImages(ReportSection):
         run = self.run
         if not run.training or not run.task.inputs.has_size:
             return
-        network = run.network
+        network, preprocess = run.network, run.network.preprocess
+        lost = run.config.augment is not None and run.augment is None
+        transform = training_transform(run.task, preprocess.config, run.augment)
+        transform = None if lost else transform
         shown = []
-        for index, image in augmented(network, run.training, run.config.seed, SHOWN):
+        for index, image in augmented(network, run.training, transform, run.config.seed, SHOWN):
             label = describe_target(run.task, run.training.target(index))
             name = run.name(run.training, index)
             shown.append(GalleryImage(data_uri(image), (label, name)))
-        preprocess = network.preprocess
-        transform = run.task.train_transform(preprocess.config)
         height, width = preprocess.config.size
         how = "with" if transform is not None else "without"
         yield Text(
             f"Training images of {height}x{width} pixels, {how} augmentation, resized by "
             f"{preprocess.config.resize!r}."
         )
+        if run.config.augment is not None:
+            missing = ", which is not known here" if lost else ""
+            yield Text(f"Augmented by the user's own {run.config.augment}{missing}.")
         yield Gallery(shown)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+from visiongraft.options import is_number
 from visiongraft.pages.figures import HEIGHT, ROW, draw_lines, new_figure, style_legend
 from visiongraft.pages.parts import Figure, Part, Table
 from visiongraft.reporting.contract import ReportSection
@@ -34,6 +35,13 @@ class Curves(ReportSection):
             if any(value is not None for value in values):
                 metrics[part] = (epochs, values)
         yield self._curve(name, metrics, f"{name} over the epochs")
+        own = {
+            metric: (epochs, [r["validation"].get(metric) for r in history])
+            for metric in run.config.metrics or {}
+            if is_number(history[-1]["validation"].get(metric))
+        }
+        if own:
+            yield self._curve("own metrics", own, "The user's own metrics on the validation images")
         free = {
             f"{part} {metric}": (epochs, [r["evaluate_on"][part].get(metric) for r in history])
             for part, found in history[0].get("evaluate_on", {}).items()

@@ -25,6 +25,7 @@ from visiongraft.data.loader import Key, ordered_batches
 from visiongraft.data.samples import Image, Samples
 from visiongraft.errors import DataError, VisiongraftError, type_and_message
 from visiongraft.system.byte_sizes import readable_size
+from visiongraft.system.progress import images_in, track
 from visiongraft.training.batches.loaders import TRAIN, ImageLoaders
 from visiongraft.training.selection.criteria import VALIDATION
 
@@ -161,7 +162,11 @@ def _record_part(
         for batch in ordered_batches(count, _batch_size(images))
     ]
     loader = images.loader(part, augment, whole=False)
-    return replay.record(part, count, loader.batches(keys))
+    return replay.record(part, count, _tracked(loader.batches(keys), count))
+
+
+def _tracked(batches: Iterator[Batch], count: int) -> Iterator[Batch]:
+    return track(batches, "caching features", count, images_in)
 
 
 def _batch_size(images: ImageLoaders) -> int:
@@ -240,8 +245,8 @@ def _record_group(
     count = len(group.images)
     written = _new_folder(replay, group, stack) if group.key and shares else None
     if written is None:
-        return replay.record(group.parts[0], count, _batches(images, group))
-    store = replay.record(VALUES, count, _batches(images, group), written)
+        return replay.record(group.parts[0], count, _tracked(_batches(images, group), count))
+    store = replay.record(VALUES, count, _tracked(_batches(images, group), count), written)
     if group.images.have_changed():
         log.warning(
             "replay: images have changed since the run began; their features are not shared"

@@ -16,6 +16,7 @@ from visiongraft.data.loader import (
 )
 from visiongraft.data.samples import Samples, Transform
 from visiongraft.network import Network
+from visiongraft.training.batches.own_augmentation import Augment, training_transform
 from visiongraft.training.selection.criteria import VALIDATION
 
 TRAIN = "train"
@@ -35,6 +36,7 @@ class ImageLoaders:
         streams: Names of the streams that training steps use.
         digests: Digest of the content of each image, by part; a part whose images may change when
             they are loaded again has none.
+        augment: The user's own augmentation, in place of the task's.
     """
 
     network: Network
@@ -45,6 +47,7 @@ class ImageLoaders:
     evaluation: Mapping[str, Samples] = field(default_factory=dict)
     streams: tuple[str, ...] = ()
     digests: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    augment: Augment | None = None
     _loaders: dict[tuple[str, bool, bool], BatchLoader] = field(default_factory=dict)
 
     @property
@@ -54,8 +57,9 @@ class ImageLoaders:
 
     @property
     def transform(self) -> Transform | None:
-        """The task's training-time augmentation."""
-        return self.network.task.train_transform(self.network.preprocess.config)
+        """The augmentation of training images."""
+        network = self.network
+        return training_transform(network.task, network.preprocess.config, self.augment)
 
     @property
     def plain_batch_size(self) -> int:

@@ -15,6 +15,7 @@ from visiongraft.data.batch import Batch
 from visiongraft.data.groups import SMALL
 from visiongraft.data.loader import ordered_batches, shard
 from visiongraft.errors import TrainingError
+from visiongraft.system.progress import images_in, track
 from visiongraft.task import Task
 from visiongraft.training.batches.loaders import ImageLoaders
 from visiongraft.training.evaluation import decode_batches, measure, measure_groups, scalars
@@ -181,9 +182,10 @@ class Measuring:
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         plan = ordered_batches(len(samples), run.config.batch_size * processes)
         mine = [own for b in plan if (own := shard(b, rank, processes))]
+        loaded = phase_batches.evaluation(part, mine)
         batches = decode_batches(
             run.network,
-            phase_batches.evaluation(part, mine),
+            track(loaded, f"evaluating {part}", sum(map(len, mine)), images_in),
             watch=None if losses is None else losses.add,
         )
         results: Iterable[Any] = ((d, b.targets, b.indices.tolist()) for d, b in batches)
@@ -195,14 +197,18 @@ class Measuring:
         task = run.network.task
         named = run.group_names.get(part)
         if named is None:
-            whole = measure(task, ((d, targets) for d, targets, _ in everyones))
+            whole = measure(task, ((d, targets) for d, targets, _ in everyones), run.metrics)
         else:
             everyones = list(everyones)
-            whole = with_worst_group(task, measure_groups(task, samples, named, everyones))
+            whole = with_worst_group(
+                task, measure_groups(task, samples, named, everyones, run.metrics)
+            )
         found = Evaluated(whole)
         decoded = [(d, positions) for d, _, positions in everyones] if grouped or nested else []
         if grouped:
-            found = replace(found, groups=measure_without_groups(task, samples, decoded))
+            found = replace(
+                found, groups=measure_without_groups(task, samples, decoded, run.metrics)
+            )
         if nested:
             found = replace(found, folds=measure_folds(task, samples, decoded))
         return found

@@ -21,7 +21,8 @@ from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError
 from visiongraft.seeds import mix_seed
 from visiongraft.task import Arrays, Task
-from visiongraft.training.evaluation import scalars, update_rows
+from visiongraft.training.evaluation import build_metrics, scalars, update_rows
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 from visiongraft.training.selection.criteria import Condition, Results, Selection
 
 GROUPS = 20
@@ -45,7 +46,10 @@ class Estimate:
 
 
 def measure_without_groups(
-    task: Task, samples: Samples, results: Iterable[tuple[Arrays, Sequence[int]]]
+    task: Task,
+    samples: Samples,
+    results: Iterable[tuple[Arrays, Sequence[int]]],
+    own: OwnMetrics | None = None,
 ) -> dict[str, list[float]]:
     """Measure decoded results without each of up to ``GROUPS`` random groups of samples in turn.
 
@@ -53,6 +57,7 @@ def measure_without_groups(
         task: Makes the metrics.
         samples: The samples that were decoded.
         results: Decoded arrays and positions of the samples, batch by batch.
+        own: Metrics of the user's own.
 
     Returns:
         Of each metric that is a number, its value without each group; empty for a single sample.
@@ -63,7 +68,7 @@ def measure_without_groups(
     order = np.random.default_rng(mix_seed(0, "groups")).permutation(len(samples))
     group_of = np.empty(len(samples), dtype=int)
     group_of[order] = np.arange(len(samples)) % count
-    metrics = [task.build_metrics() for _ in range(count)]
+    metrics = [build_metrics(task, own) for _ in range(count)]
     for arrays, positions in results:
         for group, each in enumerate(metrics):
             rows = np.flatnonzero(group_of[list(positions)] != group)

@@ -41,6 +41,7 @@ class RunState:
         replayed: Whether this phase is replayed; ``None`` before that is decided.
         privacy: Of a differentially private run the secret seed of its noise, the noise multiplier and
             the sample rate.
+        head_start: The values of ``HeadStart``; empty if the head did not start from images.
         groups: Of a run that weighs groups of images their weights, the sums of their losses in the present epoch,
             and a digest of who is in which group.
     """
@@ -62,6 +63,7 @@ class RunState:
     snapshot: dict[str, str] = field(default_factory=dict)
     replayed: bool | None = None
     privacy: dict[str, Any] = field(default_factory=dict)
+    head_start: dict[str, Any] = field(default_factory=dict)
     groups: dict[str, Any] = field(default_factory=dict)
 
 

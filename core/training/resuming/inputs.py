@@ -177,9 +177,10 @@ def _check_classes(now: RunInputs, before: RunInputs, folder: Path) -> None:
     for setting, present in now.classes.items():
         recorded = before.classes.get(setting, present)
         if not is_class(recorded, present):
+            how = setting if setting.isidentifier() else f"{setting.partition(' ')[0]}s"
             raise CheckpointError(
                 f"cannot resume {folder}: its {setting} is {recorded}, and what has that name here is "
-                f"{present}; pass the same one, fit(..., resume=True, {setting}=...)"
+                f"{present}; pass the same one, fit(..., resume=True, {how}=...)"
             )
 
 

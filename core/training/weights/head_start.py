@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate.utils import broadcast
+from accelerate.utils import broadcast, broadcast_object_list
 
 from visiongraft.backbone import Features
 from visiongraft.config import FitConfig
@@ -53,7 +53,7 @@ def start_head(
     batches: PhaseBatches,
     processes: int,
     among: Sequence[int] | None = None,
-) -> bool:
+) -> HeadStart | None:
     """Let the task set the weights of a new head on a pretrained backbone, before the first step.
 
     Nothing is done if the first phase does not train the head.
@@ -65,23 +65,38 @@ def start_head(
         among: The training images that may be used; ``None`` for all.
 
     Returns:
-        Whether the task did.
+        What the task says of it; ``None`` if it did nothing.
     """
     network, config = images.network, images.config
     trains = any(p.requires_grad for p in network.head.parameters())
     if not (trains and starts_head(network.task, config)):
-        return False
+        return None
     known = range(len(images.training)) if among is None else among
     order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(known)
     seen = _TrainingFeatures(images, batches, sorted(order[:MOST_IMAGES].tolist()))
     network.eval()
     with seeded(config.seed, "head"), torch.no_grad():
-        network.task.start_head(network.head, seen)
+        accuracy = network.task.start_head(network.head, seen)
     if processes > 1:  # sums may differ in the last bit
         for tensor in network.head.state_dict().values():
             tensor.copy_(broadcast(tensor.contiguous()))
+        (accuracy,) = broadcast_object_list([accuracy])
     log.info("the head starts from the features of %d training images", len(seen.chosen))
-    return True
+    return HeadStart(accuracy, len(seen.chosen))
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """How a head started.
+
+    Attributes:
+        accuracy: Of a classifier its balanced accuracy on images that it was not fitted to; ``None`` if it is
+            not known.
+        images: Number of images that it started from.
+    """
+
+    accuracy: float | None
+    images: int
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone
-from visiongraft.data.samples import EvaluationSplit, Splits
+from visiongraft.data.samples import EvaluationSplit, Samples, Splits
 from visiongraft.errors import OptionError
 from visiongraft.optimizers import OptimizerSpec
 from visiongraft.options import check_choice, check_integer, is_number
 from visiongraft.plugins.adversarial.losses import ADVERSARIAL_LOSSES
-from visiongraft.plugins.image_sets.features import NETWORK
+from visiongraft.plugins.image_sets.features import NETWORK, check_features
 from visiongraft.plugins.translation.base import ImageToImage
 from visiongraft.plugins.translation.transforms import UnpairedTransform
 from visiongraft.plugins.translation.unpaired.cycle import CycleLoss, Generator, Inverse
@@ -85,6 +85,11 @@ class UnpairedTranslation(ImageToImage):
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
         return read_evaluation(data, reverse=self._reverse)
+
+    def bind(self, train: Samples) -> Self:
+        """Check the feature network of the metrics before anything is trained."""
+        check_features(self.features, self.features_size)
+        return self
 
     def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         if self.augment == "none":

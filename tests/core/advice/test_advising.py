@@ -15,8 +15,11 @@ import torch
 import visiongraft
 from visiongraft.advice import advising
 from visiongraft.advice.candidates import Embedded
+from visiongraft.advice.ranking import Score
+from visiongraft.advice.report import statements
 from visiongraft.advice.trials import Trials
 from visiongraft.errors import BackboneError, DataError, OptionError, VisiongraftError, WeightsError
+from visiongraft.system.memory import used_memory
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -69,6 +72,12 @@ def test_each_schedule_is_timed(advice: Any) -> None:
     assert all(each.epochs == 2 and each.seconds > 0 for each in advice.costs)
 
 
+def test_the_memory_of_each_schedule_is_that_of_the_process(advice: Any) -> None:
+    needed = [each.memory for each in advice.costs]
+    assert all(each > 5e7 for each in needed) and needed == sorted(needed)
+    assert needed[-1] <= used_memory(peak=True) and str(advice.costs[0]).endswith(" GB of memory")
+
+
 def test_the_text_holds_the_table_and_all_statements(advice: Any) -> None:
     text = str(advice)
     assert text.startswith("backbone")
@@ -92,6 +101,16 @@ def test_twenty_images_are_enough_for_advice(advise: Any, toy_data: Any) -> None
     assert found.curve is None and found.ranking and found.evidence is not None
 
 
+def test_few_images_that_a_probe_is_all_right_for_do_not_show_that_it_is_enough(
+    advice: Any,
+) -> None:
+    ranked = replace(advice.ranking[0], scores={"linear_probe": Score(1.0, 1.0, 1.0)})
+    sure = replace(advice, ranking=(ranked,), evidence=None)
+    few, many = (list(statements(replace(sure, images=n), 0.5)) for n in (16, 500))
+    assert any(line.startswith("schedule='lp_ft'") for line in few)
+    assert any("a probe is enough" in line for line in many)
+
+
 def test_of_twenty_thousand_images_a_sample_is_used_and_it_is_said(
     advise: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,11 +129,11 @@ def test_schedules_are_not_timed_if_there_is_no_time_left(
     assert any("schedules were not timed" in line for line in hurried.statements)
 
 
-def test_a_task_without_single_classes_is_told_what_has_no_meaning(
-    advise: Any, Toy: Any, toy_data: Any
-) -> None:
+@pytest.fixture
+def vectors(Toy: Any) -> Any:
     class Vectors(Toy):  # type: ignore[misc]
         name = "vectors"
+        known = False
 
         def collate(self, targets: Any) -> Any:
             return {"labels": torch.tensor(targets)}
@@ -131,10 +150,48 @@ def test_a_task_without_single_classes_is_told_what_has_no_meaning(
             metrics.update = lambda decoded, targets: update(decoded, targets["labels"])
             return metrics
 
-    told = advise(task=Vectors(augment=False), data=toy_data(40))
-    assert told.ranking == () and told.curve is None and told.classes is None
+        def identity_ids(self, targets: Any) -> Any:
+            return targets if self.known else None
+
+    return Vectors
+
+
+def test_a_task_without_single_classes_is_told_what_has_no_meaning(
+    advise: Any, vectors: Any, toy_data: Any
+) -> None:
+    names = ["toys/toy32", "toys/toy"]
+    told = advise(task=vectors(augment=False), data=toy_data(40), backbones=names)
+    assert [each.name for each in told.ranking] == names
+    assert all(not each.scores and each.seconds > 0 for each in told.ranking)
+    assert told.curve is None and told.classes is None and told.identities is None
     assert "task 'vectors' has no single class for each image" in told.statements[1]
     assert len(told.costs) == 3
+    assert str(told).splitlines()[0].split() == ["backbone", "parameters", "ms", "per", "image"]
+
+
+def test_schedules_that_are_not_timed_are_told_without_classes_too(
+    advise: Any, vectors: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(advising, "seconds_to_measure", lambda *_: 1e6)
+    hurried = advise(task=vectors(augment=False), data=toy_data(40))
+    assert any("schedules were not timed" in line for line in hurried.statements)
+
+
+def test_a_task_that_embeds_images_is_told_the_nearest_images_by_identity(
+    advise: Any, vectors: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "known", True)
+    monkeypatch.setattr(advising, "schedule_costs", lambda *_: [])
+    task, names = vectors(augment=False), ["toys/toy", "toys/toy32"]
+    told = advise(task=task, data=toy_data(60), backbones=names, scorers=None)
+    assert list(told.ranking[0].scores) == ["knn", "class_mean", "parameters"]
+    assert told.ranking[0].scores["knn"].value > 0.5
+    assert (told.classes, told.identities, told.curve, told.evidence) == (None, 3, None, None)
+    assert "has no single class" not in str(told)
+    assert "learning curves of 3 identities have no meaning here" in str(told)
+    one = [(image, 0) for image, _ in toy_data(20)]
+    with pytest.raises(DataError, match="of one identity; advice needs images of at least two"):
+        advise(task=task, data=one)
 
 
 def test_a_backbone_whose_weights_are_missing_is_left_out_with_the_reason(
@@ -154,6 +211,14 @@ def test_a_backbone_whose_weights_are_missing_is_left_out_with_the_reason(
     assert "left out toys/toy32: the hub cannot be reached" in str(found)
     with pytest.raises(WeightsError, match="the hub cannot be reached"):
         advise(backbones=["toys/toy32"])
+    monkeypatch.setattr(advising, "load_candidate", lambda name, *_, **__: missing(name))
+    words = "no backbone could be loaded; toys/toy32: no file of toys/toy32; toys/toy: no file of toys/toy"
+    with pytest.raises(WeightsError, match=words):
+        advise(backbones=["toys/toy32", "toys/toy"])
+
+
+def missing(name: str) -> Any:
+    raise WeightsError(f"no file of {name}")
 
 
 def test_a_part_of_a_weights_file_is_loaded_on_request(

@@ -40,6 +40,13 @@ def test_clean_features_have_no_findings(clean: Any) -> None:
     assert leak_findings(features, others, names, names[:10]) == []
 
 
+def test_of_a_handful_of_images_nothing_is_unusual(clean: Any) -> None:
+    features, _, names = clean
+    features[3] = -20 * np.eye(64)[5]
+    assert outlying(features[:7]).size == 0
+    assert leak_findings(features[:7], features[7:9], names[:7], names[7:9]) == []
+
+
 def test_a_wrong_label_is_found(clean: Any) -> None:
     features, labels, names = clean
     labels = labels.copy()

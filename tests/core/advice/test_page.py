@@ -39,6 +39,7 @@ def advice(name: str, **changes: object) -> Advice:
         "images": 128,
         "available": 128,
         "classes": 2,
+        "identities": None,
         "ranking": (RankedBackbone(name, 10, 5, 0.1, {name: Score(0.9, 0.8, 1.0)}),),
         "left_out": {name: name},
         "curve": CURVE,

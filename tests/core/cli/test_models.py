@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import visiongraft
+from tests.core.stopping import StopAt
 from visiongraft.certificate import Certificate, Comparison
 from visiongraft.cli import main, models
 from visiongraft.data.folder import read_folder
@@ -47,6 +49,10 @@ def installed(Toy: type[Any], toys_are_registered: None) -> None:
         """Predicts which color dominates."""
 
         name = "colors"
+        whole_image_targets = True
+
+        def metric_inputs(self, name: str, decoded: Any, targets: Any) -> Any:
+            return torch.as_tensor(decoded["scores"]), targets
 
         def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
             samples = self.read_evaluation(data).samples
@@ -234,6 +240,8 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
         "partial": False,
         "leave_out": None,
         "privacy": None,
+        "metrics": None,
+        "augment": None,
     }
     assert {name: config[name] for name in expected} == expected
     others = {"schedule", "format", "visiongraft", "learning_rate", "budget"}  # instead of epochs
@@ -241,6 +249,38 @@ def test_every_option_of_fit_reaches_the_run(run: Run, images: Path) -> None:
     assert config["schedule"] == {"name": "full", "options": {"learning_rate": 0.01}}
     assert Path("run/tensorboard").is_dir()
     assert Path("run/curves.png").is_file()
+
+
+def test_own_metrics_and_augmentation_are_options(run: Run, images: Path) -> None:
+    Path("augmentation_of_colors.py").write_text("def same(image):\n    return image\n")
+    words = ["fit", images, "--task", "colors", "--out", "run", "--epochs", 2, *FAST]
+    own = [
+        "--metric",
+        "f1=MulticlassF1Score(num_classes=3)",
+        "--augment",
+        "augmentation_of_colors.py:same",
+    ]
+    code, _, err = run(*words, *own)
+    assert code == 0, err
+    assert ", f1 0." in err or ", f1 1." in err
+    code, out, err = run("evaluate", "run", images, "--metric", "MulticlassAUROC(num_classes=3)")
+    assert code == 0, err
+    assert "MulticlassAUROC" in out
+    assert run("fit", "--out", "run", "--resume")[0] == 0
+    assert run("fit", "--config", "run", "--out", "again")[0] == 0
+
+
+def test_a_run_without_progress_shows_it_when_it_is_resumed_here(run: Run, images: Path) -> None:
+    settings = {"task": "colors", "backbone": "toys/toy", "weights": None, "epochs": 3}
+    settings |= {"batch_size": 8, "device": "cpu", "checkpoint_every": 1, "schedule": "full"}
+    with pytest.raises(KeyboardInterrupt):
+        visiongraft.fit(images, out="run", callbacks=(StopAt(2),), **settings)
+    stored = json.loads(Path("run/callbacks.json").read_text())
+    Path("run/callbacks.json").write_text(json.dumps({**stored, "callbacks": []}))
+    code, _, err = run("fit", "--out", "run", "--resume")
+    assert code == 0, err
+    assert "epoch 3/3" in err
+    assert json.loads(Path("run/callbacks.json").read_text())["callbacks"] == []
 
 
 def test_fit_without_out_writes_to_the_next_free_folder_and_prints_it(
@@ -291,6 +331,14 @@ def test_csv_and_json_exclude_each_other(run: Run, trained: Path, images: Path) 
     code, _, err = run("predict", trained, images, "--csv", "--json")
     assert code == 2
     assert "--csv and --json both print to standard output" in err
+
+
+def test_a_file_after_csv_is_answered_with_the_right_option(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wanted = tmp_path / "found.csv"
+    assert main(["predict", "no-model", "a.jpg", "--csv", str(wanted)]) == 2
+    assert f"pass --out {wanted}" in capsys.readouterr().err.replace("\n", "")
 
 
 def test_several_processes_require_out(

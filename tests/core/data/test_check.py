@@ -438,7 +438,8 @@ def test_a_sample_with_a_wrong_target_is_dropped_counted_and_named():
     samples = Masked([np.full((2, 5), i, np.uint8) for i in range(120)])
     checked = check_samples(samples.subset(range(110)), samples.subset(range(110, 120)))
     assert len(checked.train) == 109
-    assert checked.report.warnings == ("1 unreadable images were dropped: mask 3 is not 2x5",)
+    line = "1 unreadable images were dropped: mask 3 is not 2x5; repair or remove them"
+    assert checked.report.warnings == (line,)
     assert len(check_evaluated(samples).samples) == 119
 
 

@@ -115,6 +115,8 @@ def test_a_run_is_looked_at_with_its_data_and_its_backbone_before_training(
     )  # fmt: skip
     first = visiongraft.find_mistakes(data, device="cpu", **SETTINGS)
     assert visiongraft.find_mistakes(run) == first
+    shutil.rmtree(run / "model")  # as before its end
+    assert visiongraft.find_mistakes(run) == first
 
 
 def test_a_class_with_a_single_image_is_left_out_and_named(data: Path, tmp_path: Path) -> None:

@@ -133,6 +133,21 @@ def test_heads_start_from_the_images_that_have_their_targets(
         assert len(again) == 1, "each iteration begins again"
 
 
+@pytest.mark.parametrize(("spot", "least"), [(0.7, 0.7), (0.95, 0.9), (None, None)])
+def test_heads_have_started_as_well_as_the_worst_of_them(
+    task: Any,
+    network_of: Any,
+    Color: Any,
+    Spot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    spot: float | None,
+    least: float | None,
+) -> None:
+    monkeypatch.setattr(Color, "start_head", lambda *_: 0.9)
+    monkeypatch.setattr(Spot, "start_head", lambda *_: spot)
+    assert task.start_head(network_of(task).head, []) == least
+
+
 def test_heads_start_only_if_all_do(
     task: Any, Color: Any, Spot: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

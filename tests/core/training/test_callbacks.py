@@ -91,7 +91,8 @@ def test_progress_lets_go_of_log_and_terminal_also_after_a_failure(
     with pytest.raises(KeyboardInterrupt):
         fit_toy(toy_data(30), schedule="full", epochs=1, callbacks=[progress, Stop()])
     assert logging.getLogger("visiongraft").handlers == handlers
-    assert not progress.bars.live.is_started
+    assert progress.display.open == 0
+    assert not progress.display.bars.live.is_started
     capsys.readouterr()
     logging.getLogger("visiongraft").warning("afterwards")
     assert "afterwards" not in capsys.readouterr().err

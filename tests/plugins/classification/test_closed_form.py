@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from visiongraft.plugins.classification.closed_form import linear_classifier
+from visiongraft.plugins.classification.closed_form import LinearClassifier, linear_classifier
 
 
 def clouds(count: int, apart: float, seed: int = 0) -> tuple[Any, Any]:
@@ -17,8 +17,8 @@ def clouds(count: int, apart: float, seed: int = 0) -> tuple[Any, Any]:
     return apart * centers[labels] + random.normal(size=(count, 20)), labels
 
 
-def probabilities(weight: Any, bias: Any, features: Any) -> Any:
-    logits = features @ weight.T + bias
+def probabilities(layer: LinearClassifier, features: Any) -> Any:
+    logits = features @ layer.weight.T + layer.bias
     odds = np.exp(logits - logits.max(1, keepdims=True))
     return odds / odds.sum(1, keepdims=True)
 
@@ -26,29 +26,46 @@ def probabilities(weight: Any, bias: Any, features: Any) -> Any:
 def test_it_classifies_new_samples() -> None:
     layer = linear_classifier(*clouds(60, 1.0), 3)
     features, labels = clouds(600, 1.0, seed=1)
-    assert (probabilities(*layer, features).argmax(1) == labels).mean() > 0.9
+    assert (probabilities(layer, features).argmax(1) == labels).mean() > 0.9
 
 
 def test_it_is_as_certain_as_it_is_right() -> None:
     for apart in (0.2, 0.5, 1.0):
         layer = linear_classifier(*clouds(300, apart), 3)
         features, labels = clouds(3000, apart, seed=1)
-        found = probabilities(*layer, features)
+        found = probabilities(layer, features)
         accuracy = (found.argmax(1) == labels).mean()
         assert abs(found.max(1).mean() - accuracy) < 0.06, apart
 
 
 def test_few_correct_predictions_do_not_make_it_certain() -> None:
     features, labels = clouds(9, 5.0)
-    assert probabilities(*linear_classifier(features, labels, 3), features).max() < 0.97
+    assert probabilities(linear_classifier(features, labels, 3), features).max() < 0.97
 
 
 def test_a_class_without_images_is_improbable() -> None:
     features, labels = clouds(30, 2.0)
-    found = probabilities(*linear_classifier(features, labels, 4), features)
+    found = probabilities(linear_classifier(features, labels, 4), features)
     assert (found[:, 3] < 0.2).all()
 
 
 def test_features_that_tell_nothing_give_the_frequencies_of_classes() -> None:
     layer = linear_classifier(np.ones((8, 5)), np.array([0, 0, 0, 0, 0, 0, 1, 1]), 2)
-    assert probabilities(*layer, np.ones((1, 5)))[0, 0] > 0.5
+    assert probabilities(layer, np.ones((1, 5)))[0, 0] > 0.5
+
+
+def test_its_accuracy_is_that_of_fits_without_an_image() -> None:
+    features, labels = clouds(30, 0.4)
+    rights = []
+    for left_out in range(30):
+        kept = np.arange(30) != left_out
+        layer = linear_classifier(features[kept], labels[kept], 3)
+        found = features[left_out] @ layer.weight.T + layer.bias
+        rights.append(found.argmax() == labels[left_out])
+    assert abs(linear_classifier(features, labels, 3).accuracy - np.mean(rights)) < 0.1
+
+
+def test_its_accuracy_counts_each_class_alike() -> None:
+    labels = np.array([0] * 19 + [1])
+    random = np.random.default_rng(0)
+    assert linear_classifier(random.normal(size=(20, 3)), labels, 2).accuracy == 0.5

@@ -205,6 +205,13 @@ def test_a_summary_names_the_most_confident_objects_in_one_line() -> None:
     assert Detected(()).summary() == "nothing found"
 
 
+def test_a_threshold_of_the_user_decides_what_the_summary_names() -> None:
+    assert FOUND.narrowed(0.01, None).summary().count("(") == len({o.label for o in FOUND.objects})
+    assert "below" not in FOUND.narrowed({"cat": 0.01, "*": 0.0}, None).summary()
+    assert FOUND.narrowed(None, 5).summary() == FOUND.summary()
+    assert FOUND.narrowed(0.01, None) == FOUND
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

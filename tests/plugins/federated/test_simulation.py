@@ -122,7 +122,7 @@ def test_sites_that_fail_are_named_and_do_not_end_the_round(
     assert list(record["sites"]) == ["south"]
     assert record["failed"]["east"] == "it died"
     assert "'head.output.weight' is not finite" in record["failed"]["north"]
-    with pytest.raises(VisiongraftError, match="1 sites sent an update and least_sites is 2"):
+    with pytest.raises(VisiongraftError, match="1 site sent an update and least_sites is 2"):
         simulate(settings(rounds=1, least_sites=2), tmp_path / "few")
 
 
@@ -307,7 +307,7 @@ def test_at_least_as_many_sites_are_chosen_as_a_round_needs(settings: Any, tmp_p
     "changes, message",
     [
         ({"rounds": 0}, "rounds=0"),
-        ({"licenses": {"west": "MIT"}}, "licenses has no option 'west'|'west'"),
+        ({"licenses": {"west": "MIT"}}, "licenses: 'west' is no site; sites are east, north"),
         ({"licenses": {"east": 3}}, "not the name of a license"),
         ({"fit": {"privacy": {"epsilon": 3}}}, "privacy needs delta"),
         ({"fit": {"groups": "side"}}, "no option 'groups'"),
@@ -315,6 +315,7 @@ def test_at_least_as_many_sites_are_chosen_as_a_round_needs(settings: Any, tmp_p
         ({"method": "trimmed_mean(fraction=0.5)"}, "below 0.5"),
         ({"method": "fedprox(nu=1)"}, "no option 'nu'"),
         ({"fraction": 0}, "no site train"),
+        ({"fraction": 2}, r"fraction=2 is not in \(0, 1\]"),
         ({"speed": 1}, "no option 'speed'"),
         ({"fit": {"budget": "1h"}}, "no option 'budget'"),
     ],

@@ -106,6 +106,15 @@ def test_the_file_draws_images_without_pytorch(
             assert np.abs(np.asarray(image).astype(int) - one.image).max() <= 1
 
 
+@pytest.mark.parametrize("count", ["0", "1000001"])
+def test_numbers_of_samples_that_make_no_sense_are_refused(
+    path: Path, count: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", str(path), "--samples", count]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Invalid value for '--samples': Input should be ")
+
+
 def test_files_are_evaluated_by_the_same_images(
     vae: TransferModel, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -138,7 +147,7 @@ def test_a_frozen_backbone_judges_by_all_of_its_maps() -> None:
     ("options", "message"),
     [
         ({"method": "flow"}, "method='flow'"),
-        ({"latents": 0}, "length"),
+        ({"latents": 0}, "latents=0 is not an integer of at least 1"),
         ({"critic": "pixels"}, "critic='pixels'"),
         ({"hidden": ()}, "hidden"),
         ({"beta": -1.0}, "beta=-1.0"),

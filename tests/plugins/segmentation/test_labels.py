@@ -106,8 +106,8 @@ def test_the_wrong_masks_of_a_run_come_first(
 
 
 def test_settings_beside_a_run_are_refused(run: Path) -> None:
-    with pytest.raises(OptionError, match="leave out backbone"):
-        vg.find_mistakes(run, backbone="simple_cnn")
+    with pytest.raises(OptionError, match="leave out backbone, folds"):
+        vg.find_mistakes(run, backbone="simple_cnn", folds=3)
 
 
 def test_data_without_a_trained_model_are_refused_with_what_to_do(run: Path) -> None:

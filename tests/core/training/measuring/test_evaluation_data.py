@@ -98,7 +98,8 @@ def test_warnings_of_the_reader_and_of_the_check_are_logged_in_this_order(
     split = EvaluationSplit(samples(*range(120), kind=Masked), warnings=("2 files were skipped",))
     with caplog.at_level(logging.WARNING):
         facts = prepare_evaluation(task, split, 3).facts
-    lines = ["2 files were skipped", "1 unreadable images were dropped: mask 7 is missing"]
+    dropped = "1 unreadable images were dropped: mask 7 is missing; repair or remove them"
+    lines = ["2 files were skipped", dropped]
     assert facts["warnings"] == caplog.messages == lines
     assert (facts["images"], facts["unreadable"]) == (119, 1)
 

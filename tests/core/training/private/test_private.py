@@ -25,7 +25,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.tensor_files import read_tensors
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.training.private.accounting import opacus
-from visiongraft.training.private.refusals import check_gradients
+from visiongraft.training.private.refusals import check_gradients, refuse_settings
 from visiongraft.training.resuming.checkpoint import Checkpoint
 
 PRIVACY = "epsilon=3, delta=1e-3, accountant=rdp, noise_seed=7"
@@ -329,6 +329,19 @@ def test_what_would_not_be_protected_is_refused_in_one_line(
         fit_private(out=tmp_path / "run", **settings)
     assert str(refused.value).startswith("privacy: ") and "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_several_processes_are_refused_in_one_line(fit_private: Any) -> None:
+    class Keep:
+        @hookimpl
+        def run_started(self, run: Any) -> None:
+            self.run = run
+
+    keep = Keep()
+    fit_private(callbacks=(keep,), epochs=1)
+    refuse_settings(keep.run, processes=1)
+    with pytest.raises(OptionError, match="is that of one process, and there are 2; start one"):
+        refuse_settings(keep.run, processes=2)
 
 
 def test_a_head_whose_batch_norm_trains_is_refused(fit_toy: Any, toy_data: Any) -> None:

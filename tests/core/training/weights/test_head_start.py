@@ -11,7 +11,7 @@ import torch
 
 import visiongraft
 from tests.core.stopping import StopAt
-from visiongraft.schedules import STARTED_RATE, Phase, schedule
+from visiongraft.schedules import STARTED_RATE, TUNING_RATE, Phase, schedule
 from visiongraft.training.weights import head_start
 
 
@@ -125,6 +125,26 @@ def test_a_resumed_run_does_not_start_again(fit_toy, toy_data, Starting, tmp_pat
         fit_toy(toy_data(20), task=Starting(), out=tmp_path, callbacks=[StopAt(2)], **settings)
     fit_toy(toy_data(20), task=Starting(), out=tmp_path, resume=True, **settings)
     assert len(Starting.seen) == 1
+
+
+@pytest.mark.parametrize("stop", [None, 1, 3])
+def test_how_right_it_was_decides_the_rate_of_what_follows(
+    fit_toy, toy_data, Starting, tmp_path: Path, monkeypatch, stop
+):
+    monkeypatch.setattr(Starting, "start_head", lambda *_: 0.9)
+    settings = {"weights": "pretrained", "schedule": "lp_ft", "epochs": 4, "out": tmp_path}
+    settings["checkpoint_every"] = 1
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            fit_toy(toy_data(20), task=Starting(), callbacks=[StopAt(stop)], **settings)
+        settings["resume"] = True
+    fit_toy(toy_data(20), task=Starting(), **settings)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    records = [json.loads(line) for line in lines]
+    assert {record["head_start"]["accuracy"] for record in records} == {0.9}
+    assert records[0]["learning_rate"] == STARTED_RATE
+    assert records[-1]["learning_rate"] == pytest.approx(0.5 * TUNING_RATE)
+    assert "90.0% right" in records[-1]["reason"]
 
 
 def test_the_head_alone_then_trains_at_a_lower_rate(fit_toy, toy_data, Starting, tmp_path: Path):
