@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,20 +69,14 @@ def judge_run(folder: Path, config: FitConfig, given: Sequence[str]) -> Mistakes
         (),
         ("the training images were not looked at, as the model has seen their labels",),
         {"validation": checked.validation},
-        _Drawn(model.task),
+        partial(_drawn, model.task),
     )
 
 
-class _Drawn:
-    """Draws labels on images."""
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def __call__(self, pixels: NDArray[np.uint8], target: Any) -> PillowImage.Image:
-        """Draw what a target says."""
-        image, truth = pillow_image(pixels), ideal_prediction(self.task, target)
-        return image if truth is None else self.task.draw(image, truth)
+def _drawn(task: Task, pixels: NDArray[np.uint8], target: Any) -> PillowImage.Image:
+    """Draw what a target says on its image."""
+    image, truth = pillow_image(pixels), ideal_prediction(task, target)
+    return image if truth is None else task.draw(image, truth)
 
 
 def _rate(model: TransferModel, samples: Samples, judge: LabelJudge) -> tuple[RatedLabel, ...]:
