@@ -246,7 +246,7 @@ class FitConfig:
     )
     metrics: NamedMetrics | None = setting(
         None,
-        "A metric of torchmetrics beside the task's, such as MulticlassAUROC or auroc=MulticlassAUROC(average=none)",
+        "Metrics of torchmetrics beside the task's, such as MulticlassAUROC or auroc=MulticlassAUROC(average=none)",
         "the task's metrics alone",
         since=3,
     )

@@ -174,14 +174,14 @@ def fit(
             set with this probability.
         streams: Further data for the training steps, as far as the task or a transfer loss uses any, by
             name, such as ``{"unlabelled": "photos/"}``.
-        metrics: Metrics of your own beside the task's: a metric of torchmetrics, its name with or without
-            options, such as ``"MulticlassAUROC"``, a list of these, or a dict from names to them. ``select`` may
-            name them. A resumed run must be passed objects again.
-        augment: Augmentation of training images in place of the task's: a callable, such as a transform of
-            ``torchvision.transforms.v2`` or a ``Compose`` of albumentations; ``"FILE.py:NAME"``, a callable of a
-            file; or a value of the task's option ``augment``, such as ``"strong"``. It takes an image, uint8
-            (C, H, W), and returns one; where targets have positions, it takes and returns these, too. A resumed
-            run must be passed an object again.
+        metrics: Metrics of torchmetrics beside the task's, such as ``"MulticlassAUROC"`` or
+            ``"auroc=MulticlassAUROC(average=none)"``: an object or a name, a list of these, or a dict from names to
+            them. ``select`` may name them. A resumed run must be passed objects again.
+        augment: Augmentation of training images in place of the task's: ``"FILE.py:NAME"``, a callable of a file,
+            or a value of the task's option ``augment``, such as ``"strong"``; or a callable, such as a transform of
+            ``torchvision.transforms.v2`` or a ``Compose`` of albumentations. It takes an image, uint8 (C, H, W), and
+            returns one; where targets have positions, it takes and returns these, too. A resumed run must be
+            passed an object again.
         size: Network input size in pixels, one number or height and width; ``None`` for the task's,
             otherwise the backbone's.
         resize: How images are resized: ``"crop"`` keeps the aspect ratio and takes the center,

@@ -28,6 +28,8 @@ CONVERTED = {"data", "task", "task_options", "backbone", "weights", "schedule", 
 CONVERTED |= {
     "transfer_loss",
     "groups",
+    "metrics",
+    "augment",
     "adapters",
     "evaluate_on",
     "privacy",
