@@ -12,7 +12,14 @@ import torch
 
 from visiongraft.advice.candidates import Embedded
 from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH, Trained
-from visiongraft.advice.folds import FEWEST_EPOCHS, FoldTrainer, fold_trainer, folds_of, too_slow
+from visiongraft.advice.folds import (
+    FEWEST_EPOCHS,
+    FOLDS,
+    FoldTrainer,
+    fold_trainer,
+    folds_of,
+    too_slow,
+)
 from visiongraft.advice.probes import fit_linear_probe
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
@@ -28,6 +35,7 @@ from visiongraft.training.batches.sources import choose_batches
 from visiongraft.training.phases import set_up_phase
 from visiongraft.training.weights.head_start import starts_head
 
+FEWEST_IMAGES = 2 * FOLDS  # two to predict by each training
 LAST_PART = 3  # a third of the stages, rounded down, are the last ones; at least one
 # Parts of the time that is left which a training may take, in the order of the trainings.
 TIMES = {SCRATCH: 0.25, LAST: 0.7, ALL: 1.0}
@@ -73,6 +81,10 @@ class Trials:
         Args:
             embedded: The embeddings of the training samples.
         """
+        if len(self.labels) < FEWEST_IMAGES:
+            reason = f"it takes {FEWEST_IMAGES} images, and there are {len(self.labels)}; add more"
+            self.left_out |= dict.fromkeys((HEAD, LAST, ALL, SCRATCH), reason)
+            return
         self._fit_head(embedded.features)
         for kinds, train in (
             ((SCRATCH,), self._train_small_network),

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 
 from visiongraft.errors import VisiongraftError
 from visiongraft.lookup.text_encoders import find_text_source
@@ -108,6 +109,37 @@ def a_pairing_fits(trial: TextEncoderTrial) -> None:
     if pairing.projection is not None:
         shape, dim = pairing.projection.shape, trial.encoder.info.dim
         expect(len(shape) == 2 and shape[0] == dim, words, shape, f"a projection ({dim}, ...)")
+
+
+@check("text_encoders.TextEncoder.trainable")
+def a_trainable_network_is_a_copy_with_the_same_vectors(trial: TextEncoderTrial) -> None:
+    """A network to be trained computes the same vectors, is not shared, and learns in every parameter."""
+    words = "to get the network that is to be trained"
+    with trying(words, "a TextNetwork or None", see="text_encoders.TextEncoder.trainable"):
+        network = trial.encoder.trainable()
+    if network is None:
+        raise NotTried("the encoder has no network that could be trained")
+    before = trial.encode(TEXTS, "to encode texts")
+    with trying("to tokenize texts and to compute their vectors", "vectors"):
+        tokens, alone = network.tokenize(TEXTS), network.tokenize(TEXTS[:1])
+        found = network.eval()(tokens)
+        found.pow(2).sum().backward()
+    expect(
+        tokens.shape[1:] == alone.shape[1:],
+        "to tokenize one text and several",
+        tuple(alone.shape),
+        "one length",
+    )
+    worst = float(np.abs(found.detach().float().numpy() - before).max())
+    near = worst <= TOLERANCE * (float(np.abs(before).max()) or 1.0)
+    expect(near, "to compute vectors", f"a difference of {worst:.3g}", "those of encode")
+    idle = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
+    expect(not idle, "to compute gradients", f"none for {idle[:2]}", "some, or requires_grad=False")
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(1)
+    same = np.array_equal(trial.encode(TEXTS, "to encode texts"), before)
+    expect(same, "to change the network", "other vectors of the encoder", "the same, as of a copy")
 
 
 TEXT_ENCODER_CHECKS: tuple[Check[Any], ...] = tuple(check)

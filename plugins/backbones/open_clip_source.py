@@ -28,6 +28,7 @@ from visiongraft.plugins.backbones.hub import (
     shown,
     source_of,
 )
+from visiongraft.plugins.backbones.logs import root_logger_kept
 from visiongraft.plugins.backbones.stages import layer_stages
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.weights import fit_weights
@@ -133,11 +134,12 @@ def _build(
     image = size or architecture["vision_cfg"].get("image_size", 224)
     height, width = (image, image) if isinstance(image, int) else (image[0], image[1])
     try:
-        tower: Tower = _build_vision_tower(
-            architecture["embed_dim"],
-            {**architecture["vision_cfg"], "image_size": (height, width)},
-            architecture.get("quick_gelu", False),
-        )
+        with root_logger_kept():
+            tower: Tower = _build_vision_tower(
+                architecture["embed_dim"],
+                {**architecture["vision_cfg"], "image_size": (height, width)},
+                architecture.get("quick_gelu", False),
+            )
     except Exception as error:  # architectures raise anything on unsupported sizes
         raise unsupported(full, size, one_line(error)) from error
     if in_channels != 3:
@@ -203,7 +205,7 @@ def _load_published(backbone: OpenClipBackbone, name: str) -> None:
     full, size = backbone.info.name, backbone.info.preprocess.size
     kind, tag = split_tag(full, name)
     source = source_of(name)
-    with explained(full, source):
+    with explained(full, source), root_logger_kept():
         model = open_clip.create_model(
             kind, pretrained=tag, force_image_size=size, require_pretrained=True
         )

@@ -22,6 +22,9 @@ from visiongraft.text_encoders import (
 )
 
 SHOWN = 3  # missing tensors in a message
+OLD_END = (
+    2  # in configurations of CLIP whose texts end with the token of the highest number instead
+)
 KINDS = ("clip", "siglip", "siglip2")  # of networks
 
 
@@ -65,7 +68,7 @@ class HfTextSource(TextEncoderSource):
             del model.visual_projection
 
         def tokenize(texts: Sequence[str]) -> Tensor:
-            # At full length, as SigLIP was trained; what follows the end of a text means nothing to CLIP.
+            # At full length, as SigLIP was trained.
             tokens = tokenizer(
                 list(texts),
                 padding="max_length",
@@ -84,7 +87,15 @@ class HfTextSource(TextEncoderSource):
 
 def _encode(model: Any, tokens: Tensor) -> Tensor:
     # Without a mask: SigLIP attends to the padding, and CLIP to nothing after the end of a text.
+    if model.config.model_type == "clip":
+        tokens = _shortened(tokens, model.config.text_config.eos_token_id)
     return cast("Tensor", model.get_text_features(input_ids=tokens).pooler_output)
+
+
+def _shortened(tokens: Tensor, end: int) -> Tensor:
+    """Cut off what follows the end of the longest text, which only takes time."""
+    ends = tokens.argmax(1) if end == OLD_END else (tokens == end).int().argmax(1)
+    return tokens[:, : int(ends.max()) + 1]
 
 
 def _tokenizer(full: str, name: str) -> Any:

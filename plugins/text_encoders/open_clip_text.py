@@ -9,13 +9,13 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from visiongraft.plugins.backbones.hub import explained, is_published, shown, source_of
+from visiongraft.plugins.backbones.logs import root_logger_kept
 from visiongraft.plugins.backbones.open_clip_source import (
     OpenClipSource,
     license_of_weights,
     read_configuration,
     split_tag,
 )
-from visiongraft.plugins.text_encoders.logs import root_logger_kept
 from visiongraft.plugins.text_encoders.tower import TextTower
 from visiongraft.text_encoders import (
     Pairing,

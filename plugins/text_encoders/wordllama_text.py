@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from visiongraft.plugins.backbones.errors import missing_library
-from visiongraft.plugins.text_encoders.logs import root_logger_kept
+from visiongraft.plugins.backbones.logs import root_logger_kept
 from visiongraft.text_encoders import TextEncoder, TextEncoderInfo, TextEncoderSource, Vectors
 
 NAME = "l2_supercat_256"

@@ -111,6 +111,8 @@ WRONG: list[tuple[str, Any, type[VisiongraftError], str]] = [
     ("start", "nowhere", ArtifactError, "start=nowhere is not the folder of a saved model"),
     ("evaluate_on", {"a b": []}, OptionError, "is not a dict from names to datasets"),
     ("select", "worst", OptionError, "select='worst' is not 'best', 'last' or"),
+    ("metrics", 3, OptionError, "metrics is of type int, not a metric of torchmetrics"),
+    ("augment", 3, OptionError, "augment=3 is neither a callable"),
     ("streams", {"more": []}, OptionError, "neither task 'toy' nor a transfer loss uses 'more'"),
     ("callbacks", ["progres"], PluginError, "did you mean 'progress'"),
     ("callbacks", [object], OptionError, "implements no run hook"),
@@ -435,6 +437,8 @@ OTHER: dict[str, Any] = {
     "start": "elsewhere",
     "adapters": ["gains"],
     "wise_ft": 4,
+    "metrics": "MulticlassAUROC",
+    "augment": "my_augmentation.py:augment",
 }
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
 
 import visiongraft as vg
 from visiongraft.cli import main
@@ -136,6 +139,73 @@ def centered(texts: Sequence[str]) -> np.ndarray:
 )
 def test_a_faulty_encoder_fails_a_check(source: Source, check: str) -> None:
     with pytest.raises(CheckError, match=check):
+        check_text_encoder(source)
+
+
+class Weighted(vg.TextNetwork):
+    """Letters with weights."""
+
+    def __init__(self, length: int | None = 40) -> None:
+        super().__init__()
+        self.weight, self.length = nn.Parameter(torch.ones(7)), length
+
+    def tokenize(self, texts: Sequence[str]) -> Tensor:
+        length = self.length or max(map(len, texts))
+        codes = [[ord(c) for c in text[:length].ljust(length)] for text in texts]
+        return torch.tensor(codes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        own = torch.tensor([ord(c) for c in "acdeoru"])
+        return (tokens[..., None] == own).sum(1).float() * self.weight
+
+
+class Trainable(Encoder):
+    def __init__(self, copy: Callable[[Weighted], vg.TextNetwork], length: int | None = 40) -> None:
+        super().__init__(vg.TextEncoderInfo("toy/letters", 7))
+        self.network, self.copy = Weighted(length), copy
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        with torch.no_grad():
+            return self.network(self.network.tokenize(texts)).numpy()  # type: ignore[no-any-return]
+
+    def trainable(self) -> vg.TextNetwork:
+        return self.copy(self.network)
+
+
+def with_other_weights(network: Weighted) -> Weighted:
+    other = deepcopy(network)
+    with torch.no_grad():
+        other.weight += 0.1
+    return other
+
+
+def with_an_idle_weight(network: Weighted) -> Weighted:
+    other = deepcopy(network)
+    other.idle = nn.Parameter(torch.ones(1))
+    return other
+
+
+def trained_by(copy: Callable[[Weighted], vg.TextNetwork], length: int | None = 40) -> Source:
+    source = Source()
+    source.encoder = Trainable(copy, length)
+    return source
+
+
+def test_a_trainable_encoder_passes_all_checks() -> None:
+    check_text_encoder(trained_by(deepcopy))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (trained_by(lambda network: network), "the same, as of a copy"),
+        (trained_by(with_other_weights), "those of encode"),
+        (trained_by(with_an_idle_weight), r"none for \['idle'\]"),
+        (trained_by(deepcopy, None), "one length"),
+    ],
+)
+def test_a_faulty_network_fails_the_check(source: Source, message: str) -> None:
+    with pytest.raises(CheckError, match=message):
         check_text_encoder(source)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+import visiongraft
 from visiongraft.advice import trials
 from visiongraft.advice.candidates import Embedded
 from visiongraft.advice.evidence import ALL, HEAD, LAST, SCRATCH
@@ -32,7 +34,7 @@ def given(Toy: Any, toy_data: Any) -> Any:
     settings = {"task": Named(augment=False), "weights": None, "device": "cpu", "epochs": 2}
     data = toy_data(45)
     config, task, _ = new_settings(
-        {**completed_settings("advise", data, settings), "backbone": "toys/toy"}
+        {**completed_settings(visiongraft.advise, data, settings), "backbone": "toys/toy"}
     )
     splits = read_splits(task, data, 0.2, 0)
     checked = check_samples(splits.train, splits.validation, channels=3, save=False)
@@ -68,6 +70,15 @@ def test_what_there_is_no_time_for_is_left_out_with_the_time_it_needs(given: Any
     assert all("pass a longer time as within" in reason for reason in found.left_out.values())
     late = tried(given, -1.0)
     assert set(late.left_out.values()) == {"no time is left for it; pass a longer time as within"}
+
+
+def test_of_a_handful_of_images_nothing_is_trained(given: Any) -> None:
+    config, task, checked, labels = given
+    few = replace(checked, train=checked.train.subset(range(5)))
+    found = Trials(config, task, few, labels[:5], None, time.monotonic() + 600)
+    found.run(Embedded(np.eye(5), None, 0.001))
+    assert found.trained == [] and set(found.left_out) == {HEAD, LAST, ALL, SCRATCH}
+    assert found.left_out[HEAD] == "it takes 6 images, and there are 5; add more"
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +57,14 @@ def test_the_embedding_is_that_of_open_clip(name: str, folder: Path, check_featu
     assert info.preprocess.interpolation == "bicubic"
     assert info.provenance["weights"] == "local-dir:tiny"
     assert info.name == "open_clip/local-dir:tiny"  # no path, which would reveal a disk
+
+
+def test_the_root_logger_stays_as_it_was(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without handlers, `logging.info` of a library would add one, which shows our messages twice."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    load_backbone(name)
+    load_backbone(name, None)
+    assert not logging.getLogger().handlers
 
 
 def test_each_layer_is_a_stage(name: str, check_stages: Check) -> None:
