@@ -97,29 +97,17 @@ def test_data_without_a_trained_model_are_refused_with_what_to_do(tmp_path: Path
 
 
 @pytest.mark.exhaustive
-def test_a_run_is_looked_at_with_its_model(
+def test_the_validation_images_of_a_run_are_looked_at_with_its_model(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_coco(tmp_path, 60, 0, ())
-    table = json.loads((tmp_path / "boxes.json").read_text(encoding="utf-8"))
-    run = tmp_path / "run"
+    write_coco(tmp_path, 30, 0, ())
+    run, page = tmp_path / "run", tmp_path / "page.html"
     vg.fit(
-        tmp_path / "boxes.json", task="detection", backbone="simple_cnn", weights=None, size=64, epochs=40,
-        schedule="full(learning_rate=3e-3, batch_norm='train')", validation=0.4, out=run, callbacks=(),
-        device="cpu",
+        tmp_path / "boxes.json", task="detection", backbone="simple_cnn", weights=None, size=64, epochs=1,
+        validation=0.4, out=run, callbacks=(), device="cpu",
     )  # fmt: skip
-    found = vg.find_mistakes(run)
-    names = {Path(each.image).name for each in found.labels}
-    assert len(names) == len(found.labels) == 24
-    planted = sorted(names)[:4]  # exchange the colors of some validation images
-    ids = {image["id"] for image in table["images"] if image["file_name"] in planted}
-    for each in table["annotations"]:
-        if each["image_id"] in ids:
-            each["category_id"] = each["category_id"] % 3 + 1
-    (tmp_path / "boxes.json").write_text(json.dumps(table), encoding="utf-8")
-    with_boxes = {i["file_name"] for i in table["images"] if i["file_name"] in planted}
-    assert main(["find-mistakes", str(run), "--html", str(tmp_path / "page.html"), "--json"]) == 0
+    assert main(["find-mistakes", str(run), "--html", str(page), "--json"]) == 0
     rated = json.loads(capsys.readouterr().out)["labels"]
-    first = {Path(each["image"]).name for each in rated[: len(with_boxes) + 2]}
-    assert len(first & with_boxes) >= len(with_boxes) - 1
-    assert "data:image/jpeg" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert len({each["image"] for each in rated}) == len(rated) == 12
+    assert {each["split"] for each in rated} == {"validation"}
+    assert "Likely mistakes in labels" in page.read_text(encoding="utf-8")
