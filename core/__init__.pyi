@@ -78,6 +78,8 @@ from visiongraft.scorers import ScorerInput as ScorerInput
 from visiongraft.task import Metrics as Metrics
 from visiongraft.task import Task as Task
 from visiongraft.task_contract.class_rows import ClassRows as ClassRows
+from visiongraft.task_contract.label_judge import JudgedLabels as JudgedLabels
+from visiongraft.task_contract.label_judge import LabelJudge as LabelJudge
 from visiongraft.task_contract.published import Published as Published
 from visiongraft.text.classes import save_classes as save_classes
 from visiongraft.text.zero_shot import zero_shot as zero_shot
