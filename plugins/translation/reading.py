@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from visiongraft.data.listing import (
 )
 from visiongraft.data.samples import FileSamples, Samples
 from visiongraft.errors import DataError, name_some
+
+log = logging.getLogger("visiongraft")
 
 SIDES = (("a", "b"), ("input", "target"), ("inputs", "targets"))  # lowercase names of two folders
 FORM = "(image, image)"
@@ -275,6 +278,14 @@ def _side_by_side(root: Path, reverse: bool) -> dict[str, Samples]:
         found.setdefault(_split_of(path.relative_to(root).as_posix()), []).append(path)
     if not found:
         raise DataError(f"{printable(root)} contains no images; {_HINT}")
+    left, right = ("target", "input") if reverse else ("input", "target")
+    log.info(
+        "%d images of %s are read as pairs side by side: %s on the left, %s on the right",
+        sum(map(len, found.values())),
+        printable(root),
+        left,
+        right,
+    )
     return {split: SideBySide(tuple(paths), reverse) for split, paths in found.items()}
 
 

@@ -37,6 +37,16 @@ def test_halves_of_an_image_are_input_and_target(write_images: WriteImages, reve
     assert splits.train.subset([0]).problem(0, 5, 4) == ""
 
 
+def test_reading_halves_is_told(
+    write_images: WriteImages, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write_images({"a.png": (5, 8), "b.png": (6, 10)})
+    with caplog.at_level("INFO"):
+        read_pairs(root, reverse=True)
+    assert f"2 images of {root} are read as pairs side by side" in caplog.text
+    assert "target on the left, input on the right" in caplog.text
+
+
 def test_an_image_of_odd_width_has_no_halves(write_images: WriteImages) -> None:
     samples = read_pairs(write_images({"a.png": (5, 9)}))["train"]
     with pytest.raises(
