@@ -137,7 +137,8 @@ class ConsoleProgress:
 
 def shows_progress(callbacks: pluggy.PluginManager) -> bool:
     """Check whether progress is among the callbacks of a run."""
-    return any(isinstance(one, ConsoleProgress) for one in callbacks.get_plugins())
+    # Not get_plugins(), which is a set: a callback of a user need not be hashable.
+    return any(isinstance(one, ConsoleProgress) for _, one in callbacks.list_name_plugin())
 
 
 def epoch_line(run: Run, record: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +141,24 @@ def test_progress_shows_what_is_logged(
 ) -> None:
     fit_toy(toy_data(30), schedule="full", epochs=1, out=tmp_path / "run", callbacks=["progress"])
     assert "no replay: every stage trains" in capsys.readouterr().err
+
+
+@dataclass
+class Count:
+    """Like all dataclasses that can be compared, not hashable."""
+
+    steps: int = 0
+
+    @visiongraft.hookimpl
+    def step_ended(self) -> None:
+        self.steps += 1
+
+
+def test_a_callback_need_not_be_hashable(fit_toy, toy_data, tmp_path):
+    count = Count()
+    model = fit_toy(toy_data(6), callbacks=[count])
+    assert count.steps > 0
+    assert model.evaluate(toy_data(6))
 
 
 def test_curves_are_an_image(fit_toy, toy_data, tmp_path):
