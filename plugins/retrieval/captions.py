@@ -53,8 +53,8 @@ class Captions:
 
     Attributes:
         ids: int64 (k,), equal for equal captions.
-        vectors: float32 (k, dim), their vectors by the text encoder, of length 1; not numbers for a text encoder
-            that is trained.
+        vectors: float32 (k, dim), their vectors by the text encoder, of length 1; not numbers where only a
+            network that has trained could compute them.
         tokens: int32 (k, length), token ids for a text encoder that is trained; ``None`` for another one.
     """
 
@@ -116,7 +116,7 @@ def read_splits(
         text: Name of the text encoder.
         validation: Fraction of the images to hold out if there is no validation split.
         seed: Seed of that split.
-        train_text: Whether captions have token ids in place of vectors, for an encoder that is trained.
+        train_text: Whether captions have token ids, for an encoder that is trained.
 
     Raises:
         DataError: There are no images to train on, or one has no caption.
@@ -135,9 +135,8 @@ def read_splits(
     if tokenize is None:
         samples, validation_samples = _encoded([train, held_out], encoder)
     else:
-        samples, validation_samples = (
-            _tokenized(part, encoder.info.dim, tokenize) for part in (train, held_out)
-        )
+        (samples,) = _encoded([train], encoder, tokenize)
+        validation_samples = _tokenized(held_out, encoder.info.dim, tokenize)
     facts = {
         "captions": sum(len(train.target(i)) for i in range(len(train))),
         "validation from": origin,
@@ -222,11 +221,14 @@ def _read_table(path: Path) -> tuple[dict[str, Samples], tuple[str, ...]]:
     return found, warnings
 
 
-def _encoded(parts: Sequence[Samples], encoder: TextEncoder) -> list[CaptionedSamples]:
-    """Encode the captions of several samples, each once."""
+def _encoded(
+    parts: Sequence[Samples], encoder: TextEncoder, tokenize: Tokenize | None = None
+) -> list[CaptionedSamples]:
+    """Encode the captions of several samples, each once, and tokenize them."""
     different = _different(parts)
     vectors = unit_vectors(encoder, different).astype(np.float32)
-    return [_captioned(part, different, vectors, None) for part in parts]
+    tokens = None if tokenize is None else tokenize(different).numpy().astype(np.int32)
+    return [_captioned(part, different, vectors, tokens) for part in parts]
 
 
 def _tokenized(part: Samples, dim: int, tokenize: Tokenize) -> CaptionedSamples:

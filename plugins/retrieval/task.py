@@ -69,7 +69,6 @@ class Retrieval(Task):
     loss_over_pairs: ClassVar[bool] = True
     metrics_over_pairs: ClassVar[bool] = True
     whole_image_targets: ClassVar[bool] = True
-    splits_alike: ClassVar[bool] = True
 
     text: str = "wordllama"
     train_text: bool = False
@@ -95,6 +94,11 @@ class Retrieval(Task):
         check_integer("dimension", self.dimension, least=0)
 
     # ---- data ----
+
+    @property
+    def splits_alike(self) -> bool:  # type: ignore[override]
+        """Whether captions of both splits have vectors."""
+        return not self.train_text
 
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, self.text, validation, seed, self.train_text)
@@ -175,17 +179,12 @@ class Retrieval(Task):
 
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:
         """Start from ridge regression to the mean vector of each image's captions."""
-        assert isinstance(head, RetrievalHead)
         embeddings, vectors = [], []
         for features, targets in samples:
-            known = (
-                {**targets, "vectors": head.encode(targets["tokens"])}
-                if self.train_text
-                else targets
-            )
             embeddings.append(features.pooled.cpu().numpy())
-            vectors.append(mean_vectors(known, len(features.pooled)).numpy())
+            vectors.append(mean_vectors(targets, len(features.pooled)).numpy())
         fit = fit_ridge(np.concatenate(embeddings), np.concatenate(vectors))
+        assert isinstance(head, RetrievalHead)
         head.project.weight.copy_(torch.from_numpy(fit.weight))
         head.project.bias.copy_(torch.from_numpy(fit.bias))
 

@@ -21,7 +21,7 @@ from visiongraft.plugins.retrieval.captions import encoder_named
 from visiongraft.plugins.retrieval.example import write_table
 from visiongraft.plugins.retrieval.task import Retrieval
 from visiongraft.schedules import Phase
-from visiongraft.testing import TASK_CHECKS, TaskTrial
+from visiongraft.testing import TASK_CHECKS, CheckError, TaskTrial
 from visiongraft.testing.report import Check
 from visiongraft.training.evaluation import measure
 from visiongraft.training.trainable import apply_phase, parameter_groups, trainable_parameters
@@ -199,7 +199,14 @@ def test_what_cannot_be_trained_is_refused(options: dict[str, Any], table: Path)
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("check", TASK_CHECKS, ids=lambda check: check.name)
-def test_the_task_conforms(check: Check[Any], trial: TaskTrial) -> None:
+def test_the_task_conforms(
+    check: Check[Any], trial: TaskTrial, request: pytest.FixtureRequest
+) -> None:
+    if check.name == "targets_keep_their_meaning":
+        reason = (
+            "captions to train on have vectors from before training, which others must not have"
+        )
+        request.applymarker(pytest.mark.xfail(raises=CheckError, reason=reason, strict=True))
     check(trial)
 
 
