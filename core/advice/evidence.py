@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from visiongraft.advice.recommending import HEDGES, LITTLE, Recommendation
 from visiongraft.errors import name_some
+from visiongraft.training.measuring.intervals import wilson
 from visiongraft.training.measuring.margins import Estimate
 
 HEAD, LAST, ALL = "head", "last stages", "all stages"  # of the pretrained network, by rising cost
@@ -175,10 +176,7 @@ def interval_of(value: float, count: int) -> Estimate:
         >>> round(interval_of(1.0, 16).low, 2)
         0.81
     """
-    square = NORMAL**2 / count
-    middle = value + square / 2
-    spread = NORMAL * float(np.sqrt(value * (1 - value) / count + square / (4 * count)))
-    return Estimate(value, (middle - spread) / (1 + square), (middle + spread) / (1 + square))
+    return Estimate(value, *wilson(value, count, NORMAL))
 
 
 def difference(right: Rights, other: Rights) -> Estimate:

@@ -11,7 +11,6 @@ import io
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from math import sqrt
 from pathlib import Path
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
@@ -33,6 +32,7 @@ from visiongraft.network import Network
 from visiongraft.options import check_integer
 from visiongraft.task import Task
 from visiongraft.training.embedding import pooled_layers
+from visiongraft.training.measuring.intervals import wilson
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -112,8 +112,8 @@ class ProbedLayers:
             own = [row for row in self.rows if row.attribute == name]
             best = max(own, key=lambda row: row.accuracy)
             where = f"{best.layer} ({best.accuracy:.3f}, {best.low:.3f} to {best.high:.3f})"
-            certain = 1 - ERROR / len(own)  # one of many layers is better by chance more easily
-            if _wilson(best.accuracy, best.images, certain)[0] > best.baseline:
+            error = ERROR / len(own)  # one of many layers is better by chance more easily
+            if _interval(best.accuracy, best.images, error)[0] > best.baseline:
                 yield f"{name}: best in {where}"
             else:
                 yield f"{name}: nowhere better than the most frequent value, {best.baseline:.3f}; best in {where}"
@@ -256,16 +256,10 @@ def _probed(
     for layer, features in layers.items():
         probe = fit_linear_probe(features[known].astype(np.float64), labels.astype(np.int64))
         right = float((probe.left_out == labels).mean())
-        low, high = _wilson(right, len(known))
+        low, high = _interval(right, len(known))
         baseline = float(counts.max() / len(known))
         yield ProbedLayer(name, layer, right, low, high, baseline, len(known), len(counts))
 
 
-def _wilson(fraction: float, count: int, certain: float = 1 - ERROR) -> tuple[float, float]:
-    """Return the interval of Wilson for a fraction of a number of images."""
-    errors = NormalDist().inv_cdf((1 + certain) / 2)
-    square = errors**2 / count
-    middle = (fraction + square / 2) / (1 + square)
-    spread = fraction * (1 - fraction) / count + square / count / 4
-    half = errors / (1 + square) * sqrt(spread)
-    return min(middle - half, fraction), max(middle + half, fraction)  # but for rounding
+def _interval(fraction: float, count: int, error: float = ERROR) -> tuple[float, float]:
+    return wilson(fraction, count, NormalDist().inv_cdf(1 - error / 2))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.plugins.face_embedding.evaluation.protocol import Floats, Marks, RocCurve
+from visiongraft.training.measuring.intervals import wilson
 
 # Pairs of people per expected false accept: with fewer than 3 / rate, not even pairs without any
 # false accept would exclude a higher rate with 95% confidence.
@@ -109,7 +110,4 @@ def rate_interval(
         without = (accepted.sum() - accepts) / (total - of_person)
         variance = (people - 1) / people * float(((without - without.mean()) ** 2).sum())
         independent = min(rate * (1 - rate) / variance, most) if variance > 0 else most
-    square = Z**2 / independent
-    middle = (rate + square / 2) / (1 + square)
-    half = Z * np.sqrt(rate * (1 - rate) / independent + square / independent / 4) / (1 + square)
-    return max(float(middle - half), 0.0), min(float(middle + half), 1.0)
+    return wilson(rate, independent, Z)
