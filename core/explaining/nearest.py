@@ -134,7 +134,7 @@ def nearest_images(
     references = _training_samples(loaded, training)
     vectors = embed_samples(loaded.network, queries, batch_size)
     others = embed_samples(loaded.network, references, batch_size)
-    predicted = loaded.predict(images, batch_size=batch_size)
+    predicted = loaded.predict(queries.values, batch_size=batch_size)
     made = []
     for index, found in enumerate(nearest_rows(vectors, others, count)):
         neighbors = [
