@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.inputs import given_inputs
+from visiongraft.cli.inputs import given_inputs, skipped_line
 from visiongraft.cli.options import (
     BatchSize,
     Callbacks,
@@ -221,9 +221,7 @@ def predict(
         if written not in (None, STDOUT):
             write_predictions(written, found, named)
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
-    if unreadable:
-        count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
+    lines += skipped_line(unreadable, inputs)
     if csv == STDOUT:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)

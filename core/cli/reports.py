@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visiongraft.cli.inputs import readable_inputs, skipped_line
 from visiongraft.cli.options import BatchSize, Json, check_suffix
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.errors import OptionError
@@ -105,7 +106,7 @@ def explain(
     from visiongraft.explaining.nearest import nearest_images
     from visiongraft.inputs import IMAGES as KIND
 
-    given = [one for path in images for one in (KIND.find(path) if path.is_dir() else [path])]
+    given, unreadable = readable_inputs(images, KIND)
     found: Sequence[Explanation | NearestImages]
     if method == NEAREST:
         if target is not None or similar_to is not None or checks:
@@ -119,7 +120,9 @@ def explain(
         )
     lines = [f"{each.image}: {each.summary()}" for each in found]
     lines.append(f"{'images' if method == NEAREST else 'maps'} drawn into {out}")
-    return Answer({"explanations": [each.to_json() for each in found], "out": str(out)}, lines)
+    lines += skipped_line(unreadable, KIND)
+    values = [each.to_json() for each in found]
+    return Answer({"explanations": values, "unreadable": unreadable, "out": str(out)}, lines)
 
 
 def probe_layers(
