@@ -17,6 +17,7 @@ from visiongraft.cli.options import (
     Json,
     MetricNames,
     TimeLimit,
+    check_folder,
     check_suffix,
     parse_pairs,
     parse_score_threshold,
@@ -182,6 +183,8 @@ def predict(
         check_suffix("csv", csv, (".csv",), or_else="- for standard output")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
+    if folder is not None:
+        check_folder("out", folder)
     if save_crops and folder is None:
         raise OptionError("--save-crops needs --out FOLDER")
     threshold = parse_score_threshold(score_threshold)
