@@ -65,7 +65,8 @@ def _sites(result: dict[str, object]) -> tuple[list[str], list[list[str]]]:
 def _summary(result: dict[str, object], out: Path) -> str:
     rounds, sent = result["rounds"], result["bytes"]
     assert isinstance(rounds, list) and isinstance(sent, int)
+    own = f"{out / 'model'}, those of the sites in " if result["model"] else ""
     return (
         f"{len(rounds)} rounds; {result['tensors']} tensors of {result['numbers']} numbers travelled, "
-        f"{sent / 1e6:.3f} MB in all; models in {out / 'sites'}"
+        f"{sent / 1e6:.3f} MB in all; models in {own}{out / 'sites'}"
     )

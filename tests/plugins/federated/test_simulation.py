@@ -17,7 +17,6 @@ import torch
 import visiongraft
 from visiongraft.cli import main
 from visiongraft.errors import VisiongraftError
-from visiongraft.exporters.metadata import backbone_facts
 from visiongraft.plugins.federated import simulation
 from visiongraft.plugins.federated.exchange import encode
 from visiongraft.plugins.federated.server import STATE, Reply
@@ -262,40 +261,6 @@ def test_a_site_begins_with_the_values_of_the_server(
     done = site.train(encode(given), 0)
     for name, data in done.payload.items():
         np.testing.assert_allclose(np.load(io.BytesIO(data)), given[name], atol=1e-6)
-
-
-def test_models_state_the_licenses_of_the_images_of_all_sites(
-    settings: Any, sites: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    shutil.copytree(sites["east"], tmp_path / "east")
-    (tmp_path / "east" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
-    config = settings(
-        rounds=1,
-        sites={**sites, "east": str(tmp_path / "east")},
-        licenses={"south": "CC-BY-NC-4.0"},
-    )
-    result = simulate(config, tmp_path / "out")
-    assert result["licenses"] == {"east": "cc0-1.0", "north": "unknown", "south": "CC-BY-NC-4.0"}
-    forbids = "CC-BY-NC-4.0, forbids commercial use"
-    assert [line for line in caplog.messages if "'south'" in line and forbids in line]
-    for site in sites:
-        card = (tmp_path / "out/sites" / site / "model/README.md").read_text()
-        assert "| site east: training images | cc0-1.0 |" in card
-        assert "| site north: training images | unknown |" in card
-        assert "| site south: training images | CC-BY-NC-4.0 |" in card and forbids in card
-    of_file = backbone_facts(visiongraft.load(tmp_path / "out/sites/north/model"))
-    assert of_file["site east: data license"] == "cc0-1.0"  # in certificates and metadata of files
-    again = visiongraft.fit(
-        tmp_path / "east", start=tmp_path / "out/sites/north/model", epochs=1, callbacks=()
-    )
-    provenance = again.backbone_info.provenance
-    assert provenance["before: site south: data license"] == "CC-BY-NC-4.0"
-
-
-def test_sites_without_any_license_leave_the_question_open(done: Any) -> None:
-    out, result = done
-    assert set(result["licenses"].values()) == {"unknown"}
-    assert "state it: data_license" in (out / "sites/east/model/README.md").read_text()
 
 
 def test_at_least_as_many_sites_are_chosen_as_a_round_needs(settings: Any, tmp_path: Path) -> None:
