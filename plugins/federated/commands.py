@@ -34,6 +34,10 @@ def federated(
 
     settings = FederatedConfig.read(config)
     if action == "app":
+        if resume:
+            raise OptionError(
+                "an app resumes by its run setting: flwr run ... --run-config resume=true"
+            )
         from visiongraft.plugins.federated.flower_app import write_app
 
         folder = write_app(settings, out)

@@ -14,6 +14,7 @@ from visiongraft.config import FitConfig, fit_defaults
 from visiongraft.errors import OptionError
 from visiongraft.network import Network
 from visiongraft.plugins.federated.config import FederatedConfig
+from visiongraft.preparation.arguments import with_task_augmentation
 from visiongraft.schedules import Phase, Schedule
 from visiongraft.training.freezing import digest, frozen_tensors
 from visiongraft.training.private.refusals import freeze_norms
@@ -27,7 +28,8 @@ def asked_of_fit(config: FederatedConfig, **more: Any) -> dict[str, Any]:
         config: The settings.
         more: Further arguments, in place of those of the settings.
     """
-    return {**fit_defaults(), "learning_rate": None, **config.fit, "select": "last", **more}
+    given = {**fit_defaults(), "learning_rate": None, **config.fit, "select": "last", **more}
+    return with_task_augmentation(given)
 
 
 def begin_phase(network: Network, schedule: Schedule, config: FitConfig) -> None:

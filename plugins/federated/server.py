@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from visiongraft.backbone import DATA_LICENSE, UNKNOWN, license_warning
 from visiongraft.errors import ArtifactError, VisiongraftError, name_some
+from visiongraft.options import is_integer
 from visiongraft.plugins.federated.aggregation import Moments, Update
 from visiongraft.plugins.federated.config import FederatedConfig, FederatedError
 from visiongraft.plugins.federated.exchange import Declared, decode, encode, size
@@ -100,6 +101,7 @@ class Server:
         values: The global values.
         moments: Of methods that have any.
         rounds: One record per finished round.
+        images: Number of training images by site, as declared before the first round.
     """
 
     config: FederatedConfig
@@ -108,6 +110,7 @@ class Server:
     values: dict[str, NDArray[np.float32]]
     moments: Moments = field(default_factory=dict)
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    images: Mapping[str, int] = field(default_factory=dict)
 
     def choose(self, sites: Sequence[str]) -> list[str]:
         """Choose the sites of the next round, at random."""
@@ -147,13 +150,13 @@ class Server:
         for site in chosen:
             if site not in replies and site not in failed:
                 failed[site] = "no reply"
-        for site, reason in sorted(failed.items()):
-            log.warning("round %d: site %r: %s", len(self.rounds) + 1, site, reason)
         if len(updates) < self.config.least_sites:
             raise FederatedError(
                 f"round {len(self.rounds) + 1}: {_sites(len(updates))} sent an update and least_sites is "
                 f"{self.config.least_sites} ({_reasons(failed)}); the state is kept, so that it can be resumed"
             )
+        for site, reason in sorted(failed.items()):
+            log.warning("round %d: site %r: %s", len(self.rounds) + 1, site, reason)
         sent = size(encode(self.values))
         self.values = self.config.aggregation.combine(
             self.values, updates, self.moments, self.declared.buffers
@@ -175,8 +178,12 @@ class Server:
             raise FederatedError(
                 "its receipts show other frozen tensors than those of the other sites"
             )
-        if not isinstance(reply.images, int) or reply.images < 1:
+        if not is_integer(reply.images) or reply.images < 1:
             raise FederatedError(f"it claims to have {reply.images!r} images")
+        if reply.images != (before := self.images.get(site, reply.images)):
+            raise FederatedError(
+                f"it claims to have {reply.images} images, and had {before} before"
+            )
         return Update(site, reply.images, values)
 
     def licenses(self, stated: Mapping[str, str]) -> dict[str, str]:
@@ -274,12 +281,13 @@ def run_rounds(
     if not resume and (folder / STATE).exists():
         raise FederatedError(f"{folder} contains a training; resume it, or choose another folder")
     hellos, absent = transport.hello()
+    if len(hellos) < config.least_sites:
+        reasons = f" ({_reasons(absent)})" if absent else ""
+        raise FederatedError(
+            f"{_sites(len(hellos))} can train, and least_sites is {config.least_sites}{reasons}"
+        )
     for site, reason in sorted(absent.items()):
         log.warning("site %r does not take part: %s", site, reason)
-    if len(hellos) < config.least_sites:
-        raise FederatedError(
-            f"{_sites(len(hellos))} can train, and least_sites is {config.least_sites} ({_reasons(absent) or 'no site answers'})"
-        )
     for site, hello in sorted(hellos.items()):
         for line in license_warning("", {"license": "", DATA_LICENSE: hello.license}):
             log.warning("site %r: %s", site, line)
@@ -288,6 +296,7 @@ def run_rounds(
         declared, server = server.declared, Server.resumed(config, folder)
         if difference := server.declared.difference(declared):
             raise FederatedError(f"sites train another model than before: {difference}")
+    server.images = {site: hello.images for site, hello in hellos.items()}
     server.write()
     while len(server.rounds) < config.rounds:
         started = time.monotonic()

@@ -71,7 +71,7 @@ def server_model(
 
 def _network(config: FederatedConfig, declared: Declared) -> Network:
     """Build the network as sites do, for the task that they declared."""
-    task = {"task": declared.task_name, "task_options": declared.task_options}
+    task = {"task": declared.task_name, "task_options": declared.task_options, "augment": None}
     asked = asked_of_fit(config, data=None, device="cpu", **task)
     settings, unbound, schedule = new_settings(asked, find_start(asked))
     with TemporaryDirectory(prefix="visiongraft-server-") as scratch, preserved():

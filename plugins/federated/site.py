@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from visiongraft.backbone import DATA_LICENSE, UNKNOWN
+from visiongraft.backbone import DATA_LICENSE, UNKNOWN, license_warning
 from visiongraft.errors import OptionError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
@@ -28,11 +28,11 @@ from visiongraft.plugins.federated.common import (
     frozen_digest,
     state_licenses,
 )
-from visiongraft.plugins.federated.config import FederatedConfig
+from visiongraft.plugins.federated.config import FederatedConfig, check_site_name
 from visiongraft.plugins.federated.exchange import Declared, decode, encode
 from visiongraft.plugins.federated.spending import Spending
 from visiongraft.preparation.arguments import new_settings
-from visiongraft.preparation.building import prepare_run
+from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given
 from visiongraft.preparation.starting import find_start
 from visiongraft.registry.callbacks import listen
@@ -44,6 +44,7 @@ from visiongraft.training.batches.sources import ImageBatches
 from visiongraft.training.engine import Engine
 from visiongraft.training.evaluation import scalars
 from visiongraft.training.execution.devices import make_accelerator
+from visiongraft.training.measuring.own_metrics import read_metrics
 from visiongraft.training.private.refusals import refuse_settings
 from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.run import Run
@@ -99,6 +100,7 @@ class Site:
         folder: Path,
         license: str | None = None,
     ) -> None:
+        check_site_name(name)
         self.name, self.config, self.folder = name, config, folder
         self._scratch = TemporaryDirectory(prefix="visiongraft-site-")
         scratch = Path(self._scratch.name)
@@ -106,9 +108,11 @@ class Site:
         asked["data_license"] = license or asked["data_license"]
         origin = find_start(asked)
         settings, task, schedule = new_settings(asked, origin)
+        check_streams(settings, task)
         self.accelerator = make_accelerator(settings)
+        given = Given(data, start=origin, metrics=read_metrics(asked["metrics"]))
         self.run, self.found = prepare_run(
-            Given(data, start=origin), task, settings, schedule, self.accelerator, None, scratch
+            given, task, settings, schedule, self.accelerator, None, scratch
         )
         set_batch_size(self.run, asked["batch_size"], self.accelerator)
         self.network = self.run.network
@@ -135,6 +139,15 @@ class Site:
             plugins().name_of("task", type(self.network.task)),
             through_json(self.network.task.options()),
         )
+        self._warn()
+
+    def _warn(self) -> None:
+        """Log once what each round would log again, but for what the server says of licenses."""
+        of_server = license_warning("", {"license": "", DATA_LICENSE: self.license})
+        for line in self.run.warnings:
+            if line not in of_server:
+                log.warning("site %r: %s", self.name, line)
+        self.run.warnings = ()
 
     def values(self) -> dict[str, bytes]:
         """Return the present values of the tensors that travel."""

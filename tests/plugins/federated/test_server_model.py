@@ -72,7 +72,9 @@ def test_licenses_of_all_sites_are_known_and_what_they_forbid_is_said_before_the
     assert [line for line in said if line.startswith("site 'south'") and FORBIDS in line]
 
 
-@pytest.mark.parametrize("model", ["model", "sites/north/model"])
+@pytest.mark.parametrize(
+    "model", ["model", pytest.param("sites/north/model", marks=pytest.mark.exhaustive)]
+)
 def test_cards_and_exported_files_state_the_licenses_of_all_sites(
     licensed: Any, model: str, tmp_path: Path
 ) -> None:
