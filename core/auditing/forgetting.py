@@ -15,6 +15,7 @@ from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.training.resuming.inputs import RunInputs
+from visiongraft.training.resuming.run_folder import check_run
 
 OF_START = ("backbone", "weights", "in_channels")  # a run with ``start`` has those of its model
 RECORD = "forgotten.json"
@@ -46,6 +47,7 @@ def forget(run: str | Path, images: Sequence[str | Path], *, out: str | Path) ->
         ``visiongraft.forget("runs/flowers", ["flowers/train/rose/7.jpg"], out="runs/without")``
     """
     folder = Path(run)
+    check_run(folder)
     config, inputs = FitConfig.read(folder), RunInputs.read(folder)
     if config.data is None:
         raise OptionError(

@@ -57,7 +57,8 @@ def test_the_server_has_the_model_that_its_sites_have(licensed: Any, sites: Any)
     assert own.facts["data"] == {"sites": 3, "training images": sum(s for s in images(result))}
     assert own.facts["metrics"] == result["mean"]
     assert own.evaluate(sites["south"]) == other.evaluate(sites["south"])
-    assert main(["predict", str(out), str(Path(sites["south"]) / "red")]) == 0  # the run's folder
+    assert main(["predict", str(out), str(Path(sites["south"]) / "red")]) == 0  # the folder of all
+    assert own.proof_samples(None) is None  # the server has no image
 
 
 def images(result: dict[str, Any]) -> list[int]:
