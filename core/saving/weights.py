@@ -186,7 +186,7 @@ def fit_weights(
     own = backbone.state_dict()
     fault = first(damaged(fit.matching, own))
     if fault:
-        raise WeightsError(f"{origin} is damaged or not a weights file: {fault}; fetch it again")
+        raise WeightsError(f"{origin}: {fault}; it is damaged, or no weights: fetch it again")
     with torch.no_grad():
         for name, tensor in fit.matching.items():
             own[name].copy_(tensor)

@@ -69,7 +69,9 @@ def test_another_encoder_is_refused(
     run, name, _ = moved
     other = tmp_path / "other"
     if vg.load(run, text_encoder=name).task.options()["train_text"]:
-        with pytest.raises(ArtifactError, match=r"wordllama.* has no network that could be trained"):
+        with pytest.raises(
+            ArtifactError, match=r"wordllama.* has no network that could be trained"
+        ):
             vg.load(run, text_encoder="wordllama")
         return
     tiny_clip.write_open_clip(other, seed=1)
