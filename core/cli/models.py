@@ -15,6 +15,7 @@ from visiongraft.cli.options import (
     BatchSize,
     Callbacks,
     Json,
+    MetricNames,
     TextEncoder,
     TimeLimit,
     parse_pairs,
@@ -62,14 +63,7 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METRIC",
-            help="A metric of torchmetrics beside the task's, such as MulticlassAUROC or "
-            "auroc=MulticlassAUROC(average=none); repeatable.",
-        ),
-    ] = None,
+    metric: MetricNames = None,
     provider: Provider = None,
     time_limit: TimeLimit = None,
     text_encoder: TextEncoder = None,

@@ -51,6 +51,21 @@ TextEncoder = Annotated[
         help="Text encoder of MODEL, if it is not found where it was in training, as a folder that has moved.",
     ),
 ]
+GroupedBy = Annotated[
+    str,
+    typer.Option(
+        metavar="ATTRIBUTE|FILE.csv",
+        help="What defines the groups: a further column of a table, or a file with the columns path and group.",
+    ),
+]
+MetricNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC",
+        help="A metric of torchmetrics beside the task's, such as MulticlassAUROC or "
+        "auroc=MulticlassAUROC(average=none); repeatable.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 TimeLimit = Annotated[
     float | None,
