@@ -18,6 +18,7 @@ from visiongraft.cli.options import (
     MetricNames,
     TextEncoder,
     TimeLimit,
+    check_suffix,
     parse_pairs,
     parse_score_threshold,
 )
@@ -37,6 +38,7 @@ Model = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="Run folder, saved model folder, or exported file."),
 ]
+STDOUT = Path("-")
 Provider = Annotated[
     str | None,
     typer.Option(
@@ -126,7 +128,13 @@ def predict(
             "of predictions, such as masks; or a .csv, .parquet or .json file for the predictions alone."
         ),
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table instead of lines.")] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|-",
+            help="A .csv file to write a table into; - to print the table instead of lines.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
@@ -171,11 +179,10 @@ def predict(
     """Predict images; print one line per image."""
     from visiongraft.data.images import image_name
 
-    if csv and as_json:
-        raise OptionError("--csv and --json both print to standard output; choose one")
-    for path in images or []:
-        if csv and path.suffix.lower() == ".csv" and not path.exists():
-            raise OptionError(f"--csv prints the table; to write it into a file, pass --out {path}")
+    if csv == STDOUT and as_json:
+        raise OptionError("--csv - and --json both print to standard output; choose one")
+    if csv not in (None, STDOUT):
+        check_suffix("csv", csv, (".csv",), or_else="- for standard output")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
     if save_crops and folder is None:
@@ -213,13 +220,14 @@ def predict(
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
     if folder is not None:
         file = folder / "predictions.json"
-    if file is not None:
-        write_predictions(file, found, named)
+    for written in (file, csv):
+        if written not in (None, STDOUT):
+            write_predictions(written, found, named)
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
         lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
-    if csv:
+    if csv == STDOUT:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)
         lines = to_csv(found, named).splitlines()

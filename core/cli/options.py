@@ -249,15 +249,23 @@ def named_task_options(task: str | None, settings: Sequence[str]) -> dict[str, A
     return parse_task_options(plugins().get("task", task), settings)
 
 
-def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
+def check_suffix(option: str, path: Path, suffixes: Sequence[str], or_else: str = "") -> None:
     """Check the path of a file to write, before anything is computed.
+
+    Args:
+        option: The option that it is a value of, for the message.
+        path: The path.
+        suffixes: Those that are possible.
+        or_else: What else the option takes, for the message.
 
     Raises:
         OptionError: It has another suffix, or is a folder.
     """
     if path.suffix.lower() not in suffixes or path.is_dir():
-        kinds = " or ".join(suffixes)
-        raise OptionError(f"--{option} {path} is not a path of a file with the suffix {kinds}")
+        kinds, more = " or ".join(suffixes), f"; or pass {or_else}" if or_else else ""
+        raise OptionError(
+            f"--{option} {path} is not a path of a file with the suffix {kinds}{more}"
+        )
 
 
 def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:

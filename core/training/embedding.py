@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,22 @@ def embed_samples(network: Network, samples: Samples, batch_size: int) -> Vector
         OptionError: The backbone does not run once for each sample, as in generators.
         DataError: There are none, or one cannot be read.
     """
+    found: dict[int, Vectors] = {}
+    for _, vectors, positions in decode_and_embed(network, samples, batch_size):
+        found.update(zip(positions, vectors, strict=True))
+    return np.stack([found[i] for i in range(len(samples))])
+
+
+def decode_and_embed(
+    network: Network, samples: Samples, batch_size: int
+) -> Iterator[tuple[dict[str, NDArray[Any]], Vectors, list[int]]]:
+    """Decode samples and compute one vector for each in the same pass; see ``embed_samples``.
+
+    Yields:
+        Decoded arrays, vectors and positions, batch by batch.
+    """
     if not len(samples):
         raise DataError(f"there are no {network.task.inputs.name} to embed")
-    found: dict[int, Vectors] = {}
     with first_features(network.backbone) as passed:
         for decoded, _, positions in decode_samples(
             network, samples, batch_size, for_metrics=False
@@ -59,8 +73,7 @@ def embed_samples(network: Network, samples: Samples, batch_size: int) -> Vector
                     f"models for task {network.task.name!r} have no embeddings: their backbone does not "
                     f"run once for each of the {network.task.inputs.name}"
                 )
-            found.update(zip(positions, vectors.astype(np.float32), strict=True))
-    return np.stack([found[i] for i in range(len(samples))])
+            yield decoded, vectors.astype(np.float32), positions
 
 
 def backbone_embeddings(network: Network, samples: Samples, batch_size: int) -> NDArray[np.float64]:
