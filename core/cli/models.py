@@ -359,6 +359,7 @@ def _evaluate_exported(
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task, and the user's own."""
     from visiongraft.lookup.tasks import find_exported_task
+    from visiongraft.task_contract.optional import OptionalMethods
     from visiongraft.training.evaluation import measure_all
     from visiongraft.training.measuring.evaluation_data import prepare_evaluation
     from visiongraft.training.measuring.own_metrics import OwnMetrics
@@ -375,8 +376,14 @@ def _evaluate_exported(
         (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
         for images, positions in batches
     )
-    own = OwnMetrics.of(metrics, task)
-    return {**measure_all(task, samples, by, decoded, own), **measured.facts}
+    results = measure_all(task, samples, by, decoded, OwnMetrics.of(metrics, task))
+    incomplete = type(task).proof_samples is not OptionalMethods.proof_samples
+    if incomplete and results.get(task.headline) is None:
+        raise OptionError(
+            f"{task.headline} of this model needs a part of it that exported files do not contain; evaluate the "
+            "model's folder instead, or see the certificate"
+        )
+    return {**results, **measured.facts}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:
