@@ -37,6 +37,7 @@ from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_adapter
 from visiongraft.saving.files import numbered, write_crops, write_prediction_files
+from visiongraft.saving.saved_config import CONFIG
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.summary import Summary, html_facts, summarize
@@ -445,6 +446,7 @@ def load(
     task: type[Task] | None = None,
     base: str | Path | Backbone | None = None,
     backbone: nn.Module | None = None,
+    text_encoder: str | None = None,
 ) -> TransferModel:
     """Load a saved model, or the best model of a run.
 
@@ -456,17 +458,20 @@ def load(
             a base, the adapter of a run folder is loaded instead of its merged model.
         backbone: The network that was passed to ``fit`` as backbone, if one was; it is copied, and gets
             the saved weights.
+        text_encoder: Name of the text encoder, if the task has one and it is not found where it was in
+            training, as a folder that has moved. Saving the model again keeps the name.
 
     Returns:
         The model, in evaluation mode on the CPU.
 
     Raises:
         ArtifactError: The folder is missing, damaged, no saved model, or one for another task.
+        OptionError: The task has no text encoder, and ``text_encoder`` is given.
         PluginError: No installed plugin provides its task, and ``task`` is not given.
     """
     given = Path(folder) if base is None else adapter_folder(Path(folder))
     if is_adapter(given):
-        network, config = load_adapted(given, base, task)
+        network, config = load_adapted(given, base, task, text_encoder)
         return TransferModel(network, config.facts, training_images=TrainingImages.read(given))
     if base is not None:
         raise ArtifactError(
@@ -479,10 +484,10 @@ def load(
         raise ArtifactError(
             f"run {given} has no finished model yet; finish it with fit(..., resume=True)"
         )
-    network, config = load_network(path, task, backbone)
+    network, config = load_network(path, task, backbone, text_encoder)
     return TransferModel(
         network,
         config.facts,
-        run_folder=given if path != given else None,
+        run_folder=given if path != given and (given / CONFIG).is_file() else None,
         training_images=TrainingImages.read(path),
     )

@@ -16,6 +16,7 @@ from visiongraft.cli.options import (
     Callbacks,
     Json,
     MetricNames,
+    TextEncoder,
     TimeLimit,
     check_folder,
     check_suffix,
@@ -68,6 +69,7 @@ def evaluate(
     metric: MetricNames = None,
     provider: Provider = None,
     time_limit: TimeLimit = None,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Evaluate MODEL on labeled images."""
@@ -76,11 +78,11 @@ def evaluate(
         if predictor is None:
             from visiongraft.model import load
 
-            results = load(model).evaluate(
+            results = load(model, text_encoder=text_encoder).evaluate(
                 data, by=by, batch_size=batch_size, tile=tile, metrics=metric
             )
         else:
-            results = _evaluate_exported(predictor, data, by, batch_size, metric)
+            results = _evaluate_exported(predictor, data, by, batch_size, metric, text_encoder)
     numbers = [
         [name, _number(value)]
         for name, value in results.items()
@@ -172,6 +174,7 @@ def predict(
             help="Columns path and group: decide by the thresholds of the model for the group of each image.",
         ),
     ] = None,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
@@ -188,13 +191,13 @@ def predict(
     if save_crops and folder is None:
         raise OptionError("--save-crops needs --out FOLDER")
     threshold = parse_score_threshold(score_threshold)
-    predictor = _exported(model, provider, tile, time_limit)
+    predictor = _exported(model, provider, tile, time_limit, text_encoder)
     if classes is not None:
         exchange_classes(predictor, model, classes)
     if predictor is None:
         from visiongraft.model import load
 
-        loaded = load(model)
+        loaded = load(model, text_encoder=text_encoder)
         inputs = loaded.task.inputs
         given, unreadable = given_inputs(images or [], samples, seed, inputs)
         found = loaded.predict(
@@ -260,6 +263,7 @@ def export(
             help="Numeric precision of the file: fp32, fp16, bf16 or int8; fp32 if unset."
         ),
     ] = None,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Export MODEL to one file that is proved to agree with PyTorch.
@@ -276,7 +280,7 @@ def export(
     if precision is not None:
         options["precision"] = precision
     with shown_warnings():
-        certificate = load(model).export(
+        certificate = load(model, text_encoder=text_encoder).export(
             file, format=format, data=data, callbacks=callback, **options
         )
     rows = [
@@ -328,12 +332,17 @@ def _proof(certificate: Certificate) -> str:
 
 
 def _exported(
-    path: Path, provider: str | None, tile: int | None, time_limit: float | None
+    path: Path,
+    provider: str | None,
+    tile: int | None,
+    time_limit: float | None,
+    text_encoder: str | None = None,
 ) -> ExportedModel | None:
     """Open an exported file; return ``None`` for a folder."""
     if not path.is_dir():
-        if tile is not None:
-            raise OptionError(f"--tile requires a model folder, but {path} is a file")
+        for option, given in (("--tile", tile), ("--text-encoder", text_encoder)):
+            if given is not None:
+                raise OptionError(f"{option} requires a model folder, but {path} is a file")
         return open_exported(path, provider, time_limit)
     for option, value in (("--provider", provider), ("--time-limit", time_limit)):
         if value is not None:
@@ -347,15 +356,19 @@ def _evaluate_exported(
     by: str | None,
     batch_size: int,
     metrics: list[str] | None,
+    text_encoder: str | None,
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task, and the user's own."""
     from visiongraft.lookup.tasks import find_exported_task
+    from visiongraft.task_contract.optional import OptionalMethods
     from visiongraft.training.evaluation import measure_all
     from visiongraft.training.measuring.evaluation_data import prepare_evaluation
     from visiongraft.training.measuring.own_metrics import OwnMetrics
 
     metadata = predictor.metadata
     task = find_exported_task(metadata)
+    if text_encoder is not None:
+        task = task.with_text_encoder(text_encoder)
     channels = metadata["input"]["channels"]
     measured = prepare_evaluation(task, data, channels)
     samples = measured.samples
@@ -364,8 +377,14 @@ def _evaluate_exported(
         (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
         for images, positions in batches
     )
-    own = OwnMetrics.of(metrics, task)
-    return {**measure_all(task, samples, by, decoded, own), **measured.facts}
+    results = measure_all(task, samples, by, decoded, OwnMetrics.of(metrics, task))
+    incomplete = type(task).proof_samples is not OptionalMethods.proof_samples
+    if incomplete and results.get(task.headline) is None:
+        raise OptionError(
+            f"{task.headline} of this model needs a part of it that exported files do not contain; evaluate the "
+            "model's folder instead, or see the certificate"
+        )
+    return {**results, **measured.facts}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:

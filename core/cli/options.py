@@ -44,6 +44,13 @@ TaskOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
 ]
+TextEncoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Text encoder of MODEL, if it is not found where it was in training, as a folder that has moved.",
+    ),
+]
 GroupedBy = Annotated[
     str,
     typer.Option(

@@ -6,11 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.backbone import Features
-from visiongraft.data.samples import Samples
+from visiongraft.data.loader import (
+    BatchLoader,
+    SampleDataset,
+    default_workers,
+    ordered_batches,
+)
+from visiongraft.data.samples import Samples, TargetSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.extra_outputs import first_features
 from visiongraft.network import Network
@@ -67,6 +74,32 @@ def decode_and_embed(
                     f"run once for each of the {network.task.inputs.name}"
                 )
             yield decoded, vectors.astype(np.float32), positions
+
+
+def backbone_embeddings(network: Network, samples: Samples, batch_size: int) -> NDArray[np.float64]:
+    """Compute the pooled features of samples by the backbone alone; targets are not read.
+
+    Args:
+        network: Its backbone computes them; left in evaluation mode.
+        samples: The samples.
+        batch_size: Samples per forward pass.
+
+    Returns:
+        float64 (N, D), in the order of the samples.
+    """
+    device = next(network.parameters()).device
+    plain = TargetSamples(samples, (0,) * len(samples))
+    dataset = SampleDataset(plain, network.preprocess_on_cpu())
+    one_size = network.preprocess.config.resize == "pad"
+    loader = BatchLoader(dataset, list, default_workers(device), one_size=one_size)
+    found: dict[int, NDArray[np.float64]] = {}
+    network.eval()
+    plan = ordered_batches(len(samples), batch_size)
+    for batch in loader.batches([[(i, 0) for i in part] for part in plan]):
+        with torch.no_grad():
+            pooled = network.backbone(batch.to(device).images).pooled.double().cpu().numpy()
+        found.update(zip(batch.indices.tolist(), pooled, strict=True))
+    return np.stack([found[i] for i in range(len(samples))])
 
 
 def pooled_layers(network: Network, samples: Samples, batch_size: int) -> list[Vectors]:
