@@ -73,6 +73,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "chosen, half the rate": {"schedule": "lp_ft(learning_rate=1.5e-4)"},
     "chosen, a quarter of the rate": {"schedule": "lp_ft(learning_rate=7.5e-5)"},
     "chosen, probe only": {"schedule": "linear_probe"},
+    "chosen, EMA of 0.98": {"ema": 0.98},
 }
 
 
