@@ -87,7 +87,12 @@ def tensorboard(browser: Any) -> None:
     port = free_port()
     words = ["-m", "tensorboard.main", "--logdir", "runs", "--port", str(port), "--bind_all"]
     with served(words, port) as address:
-        look(browser, f"{address}/#timeseries", "tensorboard", "scalar-card")
+        look(
+            browser,
+            f"{address}/#timeseries&tagFilter=loss%7Caccuracy",
+            "tensorboard",
+            "scalar-card",
+        )
 
 
 def mlflow(browser: Any) -> None:
