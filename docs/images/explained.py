@@ -93,7 +93,7 @@ def tasks(folder: Path) -> None:
         task="detection",
         schedule="lp_ft(probe_epochs=5, probe_learning_rate=2e-3, learning_rate=3e-4)",
         epochs=6,
-        size=256,
+        size=192,
         batch_size=8,
         **SETTINGS,
     )
@@ -116,9 +116,9 @@ def crops(model: Any, folder: Path) -> None:
     """Show what ``save_crops`` writes of one image, beside the drawn detections."""
     photos = [model.validation.load(i) for i in range(6)]
     model.predict(photos, save=folder / "found", save_crops=True, score_threshold=0.5)
-    drawn = sorted((folder / "found").glob("*.png"))
+    drawn = sorted((folder / "found").glob("*.[jp][pn]g"))
     rows = [[(path.name, Image.open(path)) for path in drawn]]
-    cropped = sorted((folder / "found" / "crops").glob("*/*.png"))
+    cropped = sorted((folder / "found" / "crops").glob("*/*.jpg"))
     for start in range(0, min(len(cropped), 12), 6):
         some = cropped[start : start + 6]
         rows.append([(f"{path.parent.name}/{path.name}", Image.open(path)) for path in some])

@@ -48,17 +48,18 @@ def opened_address(browser: Any, address: str, **context: Any) -> Any:
     return page
 
 
-def screenshot(page: Any, name: str, anchor: str | None = None) -> None:
+def screenshot(page: Any, name: str, anchor: str | None = None, **options: Any) -> None:
     """Write what is visible of a page beside this file, in few colors.
 
     Args:
         page: From ``opened``.
         name: Name of the .png file.
         anchor: Name of the part to show; ``None`` for what is visible now.
+        options: Further ones of the browser, such as ``clip``.
     """
     if anchor is not None:
         page.evaluate("anchor => document.getElementById(anchor).scrollIntoView()", anchor)
         page.wait_for_timeout(500)
     path = HERE / name
-    page.screenshot(path=path, timeout=PATIENCE)
+    page.screenshot(path=path, timeout=PATIENCE, **options)
     Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)

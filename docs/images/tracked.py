@@ -73,12 +73,13 @@ def train(tracker: str) -> None:
         )
 
 
-def look(browser: Any, address: str, name: str, ready: str) -> None:
-    """Take a picture of a page as soon as something is on it."""
-    page = opened_address(browser, address, viewport=WIDE)
+def look(browser: Any, address: str, name: str, ready: str, beside: int = 0) -> None:
+    """Take a picture of a page as soon as something is on it, without a pane on its right."""
+    size = {**WIDE, "width": WIDE["width"] + beside}
+    page = opened_address(browser, address, viewport=size)
     page.wait_for_selector(ready, timeout=180_000)
     page.wait_for_timeout(6000)
-    screenshot(page, f"tracker-{name}.png")
+    screenshot(page, f"tracker-{name}.png", clip={"x": 0, "y": 0, **WIDE})
 
 
 def tensorboard(browser: Any) -> None:
@@ -107,6 +108,7 @@ def mlflow(browser: Any) -> None:
             f"{address}/#/experiments/1/runs?compareRunsMode=CHART",
             "mlflow",
             "svg.main-svg",
+            beside=310,
         )
 
 
