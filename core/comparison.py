@@ -26,12 +26,15 @@ class Disagreement:
     mismatches: int
 
 
-def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
+def compare_arrays(
+    reference: Arrays, candidate: Arrays, *, scales: Mapping[str, float] | None = None
+) -> Disagreement:
     """Compare two sets of named arrays: floats by relative difference, the rest exactly.
 
     Args:
         reference: The values to trust.
         candidate: The values to judge.
+        scales: By name what real values are compared relative to, if it is more than their own largest one.
 
     Returns:
         The worst relative difference of the real values, and how many other values differ.
@@ -54,7 +57,8 @@ def compare_arrays(reference: Arrays, candidate: Arrays) -> Disagreement:
         elif not (np.isfinite(expected).all() and np.isfinite(got).all()):
             difference = float("inf")
         elif expected.size:
-            scale = max(float(np.abs(expected).max()), 1e-12)
+            known = 1e-12 if scales is None else scales.get(name, 1e-12)
+            scale = max(float(np.abs(expected).max()), known)
             worst = float(np.abs(expected.astype(np.float64) - got).max()) / scale
             difference = max(difference, round(worst, 12))
     return Disagreement(difference, mismatches)
@@ -71,13 +75,16 @@ def only_extras(results: Arrays, extras: Collection[str]) -> Arrays:
 
 
 def comparing_extras(
-    compare: Callable[[Arrays, Arrays], Disagreement], extras: Collection[str]
+    compare: Callable[[Arrays, Arrays], Disagreement],
+    extras: Collection[str],
+    scales: Mapping[str, float] | None = None,
 ) -> Callable[[Arrays, Arrays], Disagreement]:
     """Extend a task's comparison to the extra outputs of a file, which it does not know.
 
     Args:
         compare: Compares the results of the task.
         extras: Names of the extra outputs, which ``compare_arrays`` compares.
+        scales: As for ``compare_arrays``.
 
     Returns:
         A function that compares all; ``compare`` itself if there are no extra outputs.
@@ -87,7 +94,9 @@ def comparing_extras(
 
     def compare_all(reference: Arrays, candidate: Arrays) -> Disagreement:
         own = compare(without_extras(reference, extras), without_extras(candidate, extras))
-        more = compare_arrays(only_extras(reference, extras), only_extras(candidate, extras))
+        more = compare_arrays(
+            only_extras(reference, extras), only_extras(candidate, extras), scales=scales
+        )
         return Disagreement(max(own.difference, more.difference), own.mismatches + more.mismatches)
 
     return compare_all

@@ -445,6 +445,7 @@ def load(
     task: type[Task] | None = None,
     base: str | Path | Backbone | None = None,
     backbone: nn.Module | None = None,
+    text_encoder: str | None = None,
 ) -> TransferModel:
     """Load a saved model, or the best model of a run.
 
@@ -456,17 +457,20 @@ def load(
             a base, the adapter of a run folder is loaded instead of its merged model.
         backbone: The network that was passed to ``fit`` as backbone, if one was; it is copied, and gets
             the saved weights.
+        text_encoder: Name of the text encoder, if the task has one and it is not found where it was in
+            training, as a folder that has moved. Saving the model again keeps the name.
 
     Returns:
         The model, in evaluation mode on the CPU.
 
     Raises:
         ArtifactError: The folder is missing, damaged, no saved model, or one for another task.
+        OptionError: The task has no text encoder, and ``text_encoder`` is given.
         PluginError: No installed plugin provides its task, and ``task`` is not given.
     """
     given = Path(folder) if base is None else adapter_folder(Path(folder))
     if is_adapter(given):
-        network, config = load_adapted(given, base, task)
+        network, config = load_adapted(given, base, task, text_encoder)
         return TransferModel(network, config.facts, training_images=TrainingImages.read(given))
     if base is not None:
         raise ArtifactError(
@@ -479,7 +483,7 @@ def load(
         raise ArtifactError(
             f"run {given} has no finished model yet; finish it with fit(..., resume=True)"
         )
-    network, config = load_network(path, task, backbone)
+    network, config = load_network(path, task, backbone, text_encoder)
     return TransferModel(
         network,
         config.facts,

@@ -343,7 +343,8 @@ class Task(OptionalMethods, ABC):
             strings and numbers. A method ``narrowed(score_threshold, top)`` may return the prediction
             without what is less sure. A method ``rows()`` may return dicts of plain values, the rows of a table
             of predictions; by default one row has all values. A method ``crops()`` may return the class and the
-            box, x1, y1, x2, y2 in pixels, of each object, which ``save_crops`` writes as images.
+            box, x1, y1, x2, y2 in pixels, of each object, which ``save_crops`` writes as images. A method
+            ``contents()`` may return the line that stands for a target, without scores.
         """
 
     def metadata(self) -> dict[str, Any]:

@@ -233,9 +233,11 @@ def unit_vectors(encoder: TextEncoder, texts: Sequence[str]) -> NDArray[np.float
     except Exception as error:  # a third-party encoder may raise any error
         raise PluginError(f"{what} failed: {type_and_message(error)}") from error
     expected = (len(texts), encoder.info.dim)
-    if found.shape != expected or not np.isfinite(found).all():
+    if found.shape != expected:
+        raise PluginError(f"{what} returned an array of shape {found.shape}, not {expected}")
+    if not np.isfinite(found).all():
         raise PluginError(
-            f"{what} returned an array of shape {found.shape}, not finite numbers of shape {expected}"
+            f"{what} returned numbers that are not finite; its weights are damaged, fetch them again"
         )
     lengths = np.linalg.norm(found, axis=1)
     if not lengths.all():

@@ -12,7 +12,10 @@ from visiongraft.testing.tasks.runs import Trained
 from visiongraft.testing.tasks.saving import SAVING_CHECKS
 from visiongraft.testing.tasks.trial import overfit
 
-SHORT = {check.name for check in (*SAVING_CHECKS, *EXPORT_CHECKS)} | {"compare_sees_differences"}
+SHORT = {check.name for check in (*SAVING_CHECKS, *EXPORT_CHECKS)} | {
+    "compare_sees_differences",
+    "exported_files_are_measured_alike",
+}
 
 
 class ShortTrial(TaskTrial):

@@ -96,10 +96,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("preparation",),
     ("tuning",),
     ("advice",),
-    ("mistakes", "reporting"),
+    ("reporting",),
     ("text",),
     ("fitting",),
-    ("auditing",),
+    ("auditing", "mistakes"),
     # The public face: it names what users meet.
     ("",),
     # Tools around it.

@@ -23,6 +23,7 @@ from visiongraft.task import Task
 from visiongraft.training.evaluation import decode_samples, scalars
 from visiongraft.training.measuring.evaluation_data import prepare_evaluation
 from visiongraft.training.measuring.margins import Estimate
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 
 ENDS = (0.025, 0.975)  # of an interval of 95 %
 SHUFFLES = 199
@@ -59,6 +60,8 @@ class Fairness:
         ratios: Likewise the smallest ratio, where values are positive.
         chance: How often groups of these sizes that are drawn at random differ by as much in the headline;
             ``None`` if fewer than two groups can be compared.
+        own: Names of the results of the user's own metrics.
+        chances: ``chance`` of each of these.
     """
 
     headline: str
@@ -67,6 +70,8 @@ class Fairness:
     differences: dict[str, Estimate]
     ratios: dict[str, Estimate]
     chance: float | None
+    own: tuple[str, ...]
+    chances: dict[str, float]
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
@@ -97,13 +102,17 @@ class Fairness:
         return {"by": self.by, "data": where, "groups": groups, "findings": self.statements()}
 
     def table(self) -> tuple[list[str], list[list[str]]]:
-        """Return heads and rows of a table of the headline by group."""
-        rows = []
+        """Return heads and rows of a table of the headline, and of the user's own metrics, by group."""
+        rows, names = [], [self.headline, *self.own]
         for group in self.groups:
-            value = group.metrics[self.headline]
-            interval = "too few images" if group.small else f"{value.low:.3f} to {value.high:.3f}"
-            rows.append([group.name or "(none)", str(group.images), f"{value.value:.3f}", interval])
-        return [self.by, "images", self.headline, "95 %"], rows
+            row = [group.name or "(none)", str(group.images)]
+            for value in (group.metrics[name] for name in names):
+                interval = (
+                    "too few images" if group.small else f"{value.low:.3f} to {value.high:.3f}"
+                )
+                row += [f"{value.value:.3f}", interval]
+            rows.append(row)
+        return [self.by, "images", *(head for name in names for head in (name, "95 %"))], rows
 
     def statements(self) -> list[str]:
         """Return what was found, one line each."""
@@ -111,12 +120,13 @@ class Fairness:
         lines = [f"too few images to compare: {', '.join(small)}"] if small else []
         if self.chance is None:
             return [*lines, "fewer than two groups have enough images to be compared"]
-        gap = self.differences[self.headline]
-        verdict = "can" if self.chance < 0.05 else "cannot"
-        lines.append(
-            f"largest difference in {self.headline}: {gap.value:.3f} ({gap.low:.3f} to {gap.high:.3f}); random groups "
-            f"differ by as much with a probability of {self.chance:.2f}, so that it {verdict} be told from chance"
-        )
+        for name, chance in {self.headline: self.chance, **self.chances}.items():
+            gap = self.differences[name]
+            verdict = "can" if chance < 0.05 else "cannot"
+            lines.append(
+                f"largest difference in {name}: {gap.value:.3f} ({gap.low:.3f} to {gap.high:.3f}); random groups "
+                f"differ by as much with a probability of {chance:.2f}, so that it {verdict} be told from chance"
+            )
         return lines
 
 
@@ -129,6 +139,7 @@ def fairness(
     replicates: int = 100,
     seed: int = 0,
     batch_size: int = 32,
+    metrics: Any = None,
     save: bool = False,
 ) -> Fairness:
     """Compare the metrics of groups of images, with intervals, by fairlearn's ``MetricFrame``.
@@ -145,6 +156,8 @@ def fairness(
         replicates: Number of bootstrap replicates, at least 20.
         seed: Seed of bootstrap and permutations.
         batch_size: Images per forward pass.
+        metrics: Metrics of your own beside the task's, as for ``fit``; ``None`` for those of the run, if ``fit`` has
+            just returned the model.
         save: Write the results into the model card, from where reports take them, too; ``model`` is then a folder.
 
     Returns:
@@ -169,13 +182,19 @@ def fairness(
     counts = Counter(values)
     if len(counts) < 2:
         raise OptionError(f"groups: all {len(samples)} images are in one group, {values[0]!r}")
-    rows = _Rows.of(chosen, samples, batch_size)
+    own = chosen.metrics if metrics is None else OwnMetrics.of(metrics, chosen.task)
+    own.try_on(chosen.network, samples)
+    rows = _Rows.of(chosen, samples, batch_size, own)
     names = list(rows.measure(np.arange(len(samples))))
     compared = np.array(
         [i for i, value in enumerate(values) if counts[value] >= SMALL], dtype=np.int64
     )
     labels = np.array(values)
     several = len(set(labels[compared])) > 1
+
+    def chance_of(name: str) -> float:
+        return _chance(rows, labels, compared, name, seed)
+
     frame = None
     if several:
         frame = frame_class(
@@ -187,13 +206,16 @@ def fairness(
             ci_quantiles=list(ENDS),
             random_state=seed,
         )
+    differences = {} if frame is None else _estimates(frame.difference(), frame.difference_ci())
     found = Fairness(
         chosen.task.headline,
         str(groups) if isinstance(groups, (str, Path)) else getattr(groups, "__name__", "group"),
         tuple(_group(rows, labels, value, counts[value], frame, names) for value in sorted(counts)),
-        {} if frame is None else _estimates(frame.difference(), frame.difference_ci()),
+        differences,
         {} if frame is None else _estimates(frame.ratio(), frame.ratio_ci()),
-        _chance(rows, labels, compared, chosen.task.headline, seed) if several else None,
+        chance_of(chosen.task.headline) if several else None,
+        tuple(filter(own.names, names)),
+        {name: chance_of(name) for name in differences if own.names(name)},
     )
     if save and not isinstance(model, TransferModel):
         add_facts(model_folder(Path(model)), chosen.network, {"fairness": found.facts(data)})
@@ -232,28 +254,31 @@ class _Rows:
         task: The task.
         decoded: Results of each image, with a first dimension of 1.
         targets: Its target.
+        own: The user's own metrics.
         known: Metrics of selections that were measured, by the bytes of their positions.
     """
 
     task: Task
     decoded: Sequence[Mapping[str, NDArray[Any]]]
     targets: Sequence[Any]
+    own: OwnMetrics
     known: dict[bytes, dict[str, float]]
 
     @classmethod
-    def of(cls, model: TransferModel, samples: Samples, batch_size: int) -> _Rows:
+    def of(cls, model: TransferModel, samples: Samples, batch_size: int, own: OwnMetrics) -> _Rows:
         decoded: dict[int, Mapping[str, NDArray[Any]]] = {}
         for arrays, _, positions in decode_samples(model.network, samples, batch_size):
             for row, position in enumerate(positions):
                 decoded[position] = {name: a[row : row + 1] for name, a in arrays.items()}
         count = range(len(samples))
-        return cls(model.task, [decoded[i] for i in count], [samples.target(i) for i in count], {})
+        targets = [samples.target(i) for i in count]
+        return cls(model.task, [decoded[i] for i in count], targets, own, {})
 
     def measure(self, positions: Positions) -> dict[str, float]:
         """Return the metrics of some images, which may repeat."""
         key = np.asarray(positions, dtype=np.int64).tobytes()
         if key not in self.known:
-            metrics = self.task.build_metrics()
+            metrics = self.own.beside(self.task)
             for chosen in self._batches(positions):
                 arrays = {
                     name: np.concatenate([self.decoded[i][name] for i in chosen])
@@ -301,15 +326,13 @@ def _estimates(values: Any, ends: Sequence[Any]) -> dict[str, Estimate]:
 
 
 def _chance(
-    rows: _Rows, labels: NDArray[Any], compared: Positions, headline: str, seed: int
+    rows: _Rows, labels: NDArray[Any], compared: Positions, metric: str, seed: int
 ) -> float:
-    """Return how often groups at random differ as much in the headline as these do."""
+    """Return how often groups at random differ as much in a metric as these do."""
 
     def largest(order: Positions) -> float:
         own = labels[compared]
-        found = [
-            rows.measure(np.sort(order[own == g])).get(headline, np.nan) for g in np.unique(own)
-        ]
+        found = [rows.measure(np.sort(order[own == g])).get(metric, np.nan) for g in np.unique(own)]
         return float(np.nanmax(found) - np.nanmin(found))
 
     generator = np.random.default_rng(mix_seed(seed, "groups"))

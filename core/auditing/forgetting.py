@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from visiongraft.errors import ArtifactError, DataError, OptionError, ReceiptErr
 from visiongraft.fitting import fit
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
+from visiongraft.preparation.leaving_out import settings_without
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.training.resuming.inputs import RunInputs
 
-OF_START = ("backbone", "weights", "in_channels")  # a run with ``start`` has those of its model
 RECORD = "forgotten.json"
 
 
@@ -54,10 +53,7 @@ def forget(run: str | Path, images: Sequence[str | Path], *, out: str | Path) ->
     if inputs is None:
         raise ArtifactError(f"{folder} has no inputs.json that tells what it was trained on")
     wanted = _digests(images, {each.image for part in inputs.samples.values() for each in part})
-    values = asdict(config) | {"budget": None}  # the number of epochs that fitted is stored
-    if config.start is not None:
-        values = {name: value for name, value in values.items() if name not in OF_START}
-    values["leave_out"] = sorted({*(config.leave_out or ()), *wanted})
+    values = settings_without(config, wanted)
     model = fit(values.pop("data"), out=out, callbacks=(), **values)
     write_json(Path(out) / RECORD, _proof(folder, Path(out), wanted))
     return model

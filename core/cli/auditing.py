@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli.options import Json
+from visiongraft.cli.options import GroupedBy, Json, MetricNames
 from visiongraft.cli.output import Answer, shown_warnings, table
 
 
@@ -69,23 +69,20 @@ def forget(
 def fairness(
     model: Annotated[Path, typer.Argument(help="Run or saved model folder.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Dataset with labels and groups.")],
-    by: Annotated[
-        str,
-        typer.Option(
-            metavar="ATTRIBUTE|FILE.csv",
-            help="What defines the groups: a further column of a table, or a file with the columns path and group.",
-        ),
-    ],
+    by: GroupedBy,
     replicates: Annotated[int, typer.Option(min=20, help="Bootstrap replicates.")] = 100,
     seed: Annotated[int, typer.Option(min=0, help="Seed of bootstrap and permutations.")] = 0,
     save: Annotated[
         bool, typer.Option("--save", help="Write the results into the model card.")
     ] = False,
+    metric: MetricNames = None,
     as_json: Json = False,
 ) -> Answer:
     """Compare the metrics of MODEL for groups of images, with intervals."""
     from visiongraft.auditing.fairness import fairness as compare_groups
 
     with shown_warnings():
-        found = compare_groups(model, data, groups=by, replicates=replicates, seed=seed, save=save)
+        found = compare_groups(
+            model, data, groups=by, replicates=replicates, seed=seed, metrics=metric, save=save
+        )
     return Answer(found.to_json(), [table(*found.table()), *found.statements()])

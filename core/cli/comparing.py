@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Json
+from visiongraft.cli.options import BatchSize, Json, MetricNames
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.saving.files import write_bytes
 
@@ -29,6 +29,7 @@ def compare(
         ),
     ] = None,
     batch_size: BatchSize = 32,
+    metric: MetricNames = None,
     as_json: Json = False,
 ) -> Answer:
     """Compare MODELS on the same images: settings, metrics, and which images they differ on."""
@@ -37,7 +38,7 @@ def compare(
 
     page = None if html is None else check_page(html)
     with shown_warnings():
-        found = compare_models(models, data=data, batch_size=batch_size)
+        found = compare_models(models, data=data, batch_size=batch_size, metrics=metric)
     written = []
     if page is not None:
         write_bytes(page, found.html().encode())

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visiongraft.cli.inputs import given_inputs
-from visiongraft.cli.options import BatchSize, Json
+from visiongraft.cli.options import BatchSize, Json, TextEncoder
 from visiongraft.cli.output import Answer, shown_warnings
 from visiongraft.cli.prediction_table import TABLES, write_rows
 from visiongraft.errors import OptionError, name_some
@@ -39,6 +39,7 @@ def embed(
         typer.Option(help="A text to embed instead, of models for retrieval; repeatable."),
     ] = None,
     batch_size: BatchSize = 32,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Write one vector for each image: the embedding that MODEL computes."""
@@ -54,7 +55,7 @@ def embed(
 
     unreadable: list[str] = []
     with shown_warnings():
-        loaded = load(model)
+        loaded = load(model, text_encoder=text_encoder)
         if text:
             names, vectors = list(text), loaded.embed(text=text)
         else:

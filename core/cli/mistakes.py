@@ -22,8 +22,14 @@ def find_mistakes(
     ],
     *,
     folds: Annotated[
-        int, typer.Option(min=2, help="Parts, each of which is classified by probes on the others.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            min=2,
+            help="Parts, each of which is judged by what has learned from the others; of boxes and masks a training "
+            "for each.",
+            show_default="5; of boxes and masks validation images alone",
+        ),
+    ] = None,
     csv: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A .csv file for all labels, the most doubtful first."),

@@ -15,7 +15,10 @@ from visiongraft.cli.options import (
     BatchSize,
     Callbacks,
     Json,
+    MetricNames,
+    TextEncoder,
     TimeLimit,
+    check_suffix,
     parse_pairs,
     parse_score_threshold,
 )
@@ -35,6 +38,7 @@ Model = Annotated[
     Path,
     typer.Argument(metavar="MODEL", help="Run folder, saved model folder, or exported file."),
 ]
+STDOUT = Path("-")
 Provider = Annotated[
     str | None,
     typer.Option(
@@ -61,16 +65,10 @@ def evaluate(
     ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="METRIC",
-            help="A metric of torchmetrics beside the task's, such as MulticlassAUROC or "
-            "auroc=MulticlassAUROC(average=none); repeatable.",
-        ),
-    ] = None,
+    metric: MetricNames = None,
     provider: Provider = None,
     time_limit: TimeLimit = None,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Evaluate MODEL on labeled images."""
@@ -79,11 +77,11 @@ def evaluate(
         if predictor is None:
             from visiongraft.model import load
 
-            results = load(model).evaluate(
+            results = load(model, text_encoder=text_encoder).evaluate(
                 data, by=by, batch_size=batch_size, tile=tile, metrics=metric
             )
         else:
-            results = _evaluate_exported(predictor, data, by, batch_size, metric)
+            results = _evaluate_exported(predictor, data, by, batch_size, metric, text_encoder)
     numbers = [
         [name, _number(value)]
         for name, value in results.items()
@@ -130,7 +128,13 @@ def predict(
             "of predictions, such as masks; or a .csv, .parquet or .json file for the predictions alone."
         ),
     ] = None,
-    csv: Annotated[bool, typer.Option("--csv", help="Print a CSV table instead of lines.")] = False,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|-",
+            help="A .csv file to write a table into; - to print the table instead of lines.",
+        ),
+    ] = None,
     batch_size: BatchSize = 32,
     tile: Tile = None,
     provider: Provider = None,
@@ -169,28 +173,28 @@ def predict(
             help="Columns path and group: decide by the thresholds of the model for the group of each image.",
         ),
     ] = None,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Predict images; print one line per image."""
     from visiongraft.data.images import image_name
 
-    if csv and as_json:
-        raise OptionError("--csv and --json both print to standard output; choose one")
-    for path in images or []:
-        if csv and path.suffix.lower() == ".csv" and not path.exists():
-            raise OptionError(f"--csv prints the table; to write it into a file, pass --out {path}")
+    if csv == STDOUT and as_json:
+        raise OptionError("--csv - and --json both print to standard output; choose one")
+    if csv not in (None, STDOUT):
+        check_suffix("csv", csv, (".csv",), or_else="- for standard output")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
     if save_crops and folder is None:
         raise OptionError("--save-crops needs --out FOLDER")
     threshold = parse_score_threshold(score_threshold)
-    predictor = _exported(model, provider, tile, time_limit)
+    predictor = _exported(model, provider, tile, time_limit, text_encoder)
     if classes is not None:
         exchange_classes(predictor, model, classes)
     if predictor is None:
         from visiongraft.model import load
 
-        loaded = load(model)
+        loaded = load(model, text_encoder=text_encoder)
         inputs = loaded.task.inputs
         given, unreadable = given_inputs(images or [], samples, seed, inputs)
         found = loaded.predict(
@@ -216,13 +220,14 @@ def predict(
     named = [{"image": name, **_values(one)} for name, one in zip(names, found, strict=True)]
     if folder is not None:
         file = folder / "predictions.json"
-    if file is not None:
-        write_predictions(file, found, named)
+    for written in (file, csv):
+        if written not in (None, STDOUT):
+            write_predictions(written, found, named)
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
     if unreadable:
         count, problems = len(unreadable), name_some(unreadable)
         lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
-    if csv:
+    if csv == STDOUT:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)
         lines = to_csv(found, named).splitlines()
@@ -257,6 +262,7 @@ def export(
             help="Numeric precision of the file: fp32, fp16, bf16 or int8; fp32 if unset."
         ),
     ] = None,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Export MODEL to one file that is proved to agree with PyTorch.
@@ -273,7 +279,7 @@ def export(
     if precision is not None:
         options["precision"] = precision
     with shown_warnings():
-        certificate = load(model).export(
+        certificate = load(model, text_encoder=text_encoder).export(
             file, format=format, data=data, callbacks=callback, **options
         )
     rows = [
@@ -325,12 +331,17 @@ def _proof(certificate: Certificate) -> str:
 
 
 def _exported(
-    path: Path, provider: str | None, tile: int | None, time_limit: float | None
+    path: Path,
+    provider: str | None,
+    tile: int | None,
+    time_limit: float | None,
+    text_encoder: str | None = None,
 ) -> ExportedModel | None:
     """Open an exported file; return ``None`` for a folder."""
     if not path.is_dir():
-        if tile is not None:
-            raise OptionError(f"--tile requires a model folder, but {path} is a file")
+        for option, given in (("--tile", tile), ("--text-encoder", text_encoder)):
+            if given is not None:
+                raise OptionError(f"{option} requires a model folder, but {path} is a file")
         return open_exported(path, provider, time_limit)
     for option, value in (("--provider", provider), ("--time-limit", time_limit)):
         if value is not None:
@@ -344,6 +355,7 @@ def _evaluate_exported(
     by: str | None,
     batch_size: int,
     metrics: list[str] | None,
+    text_encoder: str | None,
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task, and the user's own."""
     from visiongraft.lookup.tasks import find_exported_task
@@ -353,6 +365,8 @@ def _evaluate_exported(
 
     metadata = predictor.metadata
     task = find_exported_task(metadata)
+    if text_encoder is not None:
+        task = task.with_text_encoder(text_encoder)
     channels = metadata["input"]["channels"]
     measured = prepare_evaluation(task, data, channels)
     samples = measured.samples

@@ -44,6 +44,28 @@ TaskOptions = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Set an option of the task; repeatable."),
 ]
+TextEncoder = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Text encoder of MODEL, if it is not found where it was in training, as a folder that has moved.",
+    ),
+]
+GroupedBy = Annotated[
+    str,
+    typer.Option(
+        metavar="ATTRIBUTE|FILE.csv",
+        help="What defines the groups: a further column of a table, or a file with the columns path and group.",
+    ),
+]
+MetricNames = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="METRIC",
+        help="A metric of torchmetrics beside the task's, such as MulticlassAUROC or "
+        "auroc=MulticlassAUROC(average=none); repeatable.",
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Batch size.")]
 TimeLimit = Annotated[
     float | None,
@@ -227,15 +249,23 @@ def named_task_options(task: str | None, settings: Sequence[str]) -> dict[str, A
     return parse_task_options(plugins().get("task", task), settings)
 
 
-def check_suffix(option: str, path: Path, suffixes: Sequence[str]) -> None:
+def check_suffix(option: str, path: Path, suffixes: Sequence[str], or_else: str = "") -> None:
     """Check the path of a file to write, before anything is computed.
+
+    Args:
+        option: The option that it is a value of, for the message.
+        path: The path.
+        suffixes: Those that are possible.
+        or_else: What else the option takes, for the message.
 
     Raises:
         OptionError: It has another suffix, or is a folder.
     """
     if path.suffix.lower() not in suffixes or path.is_dir():
-        kinds = " or ".join(suffixes)
-        raise OptionError(f"--{option} {path} is not a path of a file with the suffix {kinds}")
+        kinds, more = " or ".join(suffixes), f"; or pass {or_else}" if or_else else ""
+        raise OptionError(
+            f"--{option} {path} is not a path of a file with the suffix {kinds}{more}"
+        )
 
 
 def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:

@@ -24,6 +24,8 @@ def is_prediction_file(out: Path) -> bool:
     Raises:
         OptionError: It is a file of a format that is not written.
     """
+    if str(out) == "-":
+        raise OptionError("--out -: to print predictions, pass --csv - or --json")
     suffix = "" if out.is_dir() else out.suffix.lower()
     if suffix in OTHER_FORMATS:
         raise OptionError(f"--out {out}: pass a .csv, .parquet or .json file, or a folder")

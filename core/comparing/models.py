@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from visiongraft.averaging.members import Members, Model, load_models
 from visiongraft.comparing.report import Against, Compared, ModelComparison
 from visiongraft.comparing.settings import differing_settings
+from visiongraft.config import FitConfig
 from visiongraft.data.samples import Samples
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.model import TransferModel
@@ -27,6 +28,7 @@ from visiongraft.training.measuring.margins import (
     rare_events,
     student_quantile,
 )
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 from visiongraft.training.resuming.inputs import changed_options
 
 ERROR = 0.025  # on each side of an interval of 95 %
@@ -41,6 +43,7 @@ def compare(
     *,
     data: Any = None,
     batch_size: int = 32,
+    metrics: Any = None,
     task: type[Task] | None = None,
 ) -> ModelComparison:
     """Compare models on the same labeled images: which is better, and is the difference more than luck?
@@ -56,6 +59,8 @@ def compare(
         data: Labeled data in any form that ``TransferModel.evaluate`` takes; the validation images of
             the first run if ``None`` and at hand.
         batch_size: Images per forward pass.
+        metrics: Metrics of your own beside the task's, as for ``fit``; ``None`` for those of the runs, as far as
+            their settings name them.
         task: The task's class, if it is not an installed plugin's.
 
     Returns:
@@ -77,22 +82,29 @@ def compare(
     data = members.evaluation(data)
     if data is None:
         raise OptionError("compare needs labeled images: pass data=PATH")
-    measured = [_measure(model, data.samples, batch_size) for model in loaded]
+    own = _own_metrics(loaded, metrics)
+    own.try_on(loaded[0].network, data.samples)
+    measured = [_measure(model, data.samples, batch_size, own) for model in loaded]
     headline, images = loaded[0].task.headline, len(data.samples)
+    intervals = [each.intervals(images) for each in measured]
     return ModelComparison(
         headline=headline,
         better=loaded[0].task.better,
         images=images,
+        own=tuple(name for name in intervals[0] if own.names(name)),
         warnings=tuple(data.facts["warnings"]),
         settings=differing_settings(loaded),
         models=tuple(
             Compared(
                 name,
                 scalars(each.results),
-                _interval(each.results[headline], each.without_groups, images),
+                own_intervals[headline],
+                own_intervals,
                 scalars(model.facts.get("evaluation", {})),
             )
-            for name, model, each in zip(names, loaded, measured, strict=True)
+            for name, model, each, own_intervals in zip(
+                names, loaded, measured, intervals, strict=True
+            )
         ),
         against=tuple(
             _against(name, headline, measured[0], each, data.samples)
@@ -107,18 +119,38 @@ class _Measured:
 
     Attributes:
         results: What the metrics computed for all images.
-        without_groups: The headline without each group of images.
+        without_groups: The headline, and each other metric that is a number, without each group of images.
         singles: The headline of each image alone; NaN where it has none.
     """
 
     results: dict[str, Any]
-    without_groups: Numbers
+    without_groups: dict[str, Numbers]
     singles: Numbers
 
+    def intervals(self, images: int) -> dict[str, Estimate]:
+        """Return the interval of each metric."""
+        return {
+            name: _interval(self.results[name], groups, images)
+            for name, groups in self.without_groups.items()
+        }
 
-def _measure(model: TransferModel, samples: Samples, batch_size: int) -> _Measured:
+
+def _own_metrics(models: Sequence[TransferModel], given: Any) -> OwnMetrics:
+    """Make the metrics that were passed, or those that the runs measured."""
+    task = models[0].task
+    if given is not None:
+        return OwnMetrics.of(given, task)
+    named: dict[str, Any] = {}
+    for model in models:
+        stored = None if model.run_folder is None else FitConfig.read(model.run_folder).metrics
+        known = {**model.metrics.metrics, **{n: m for n, m in (stored or {}).items() if m}}
+        named = {**known, **named}
+    return OwnMetrics.of(named or None, task)
+
+
+def _measure(model: TransferModel, samples: Samples, batch_size: int, own: OwnMetrics) -> _Measured:
     task = model.task
-    whole, singles = task.build_metrics(), np.full(len(samples), np.nan)
+    whole, singles = own.beside(task), np.full(len(samples), np.nan)
 
     def results() -> Iterator[tuple[Arrays, list[int]]]:
         for decoded, targets, positions in decode_samples(model.network, samples, batch_size):
@@ -128,9 +160,15 @@ def _measure(model: TransferModel, samples: Samples, batch_size: int) -> _Measur
                 singles[position] = _headline_of_one(task, one, samples.target(position))
             yield decoded, positions
 
-    groups = measure_without_groups(task, samples, results())
-    found = np.asarray(groups.get(task.headline, ()), dtype=np.float64)
-    return _Measured(whole.compute(), found, singles)
+    groups = measure_without_groups(task, samples, results(), own)
+    measured = whole.compute()
+    found = {
+        name: np.asarray(values, dtype=np.float64)
+        for name, values in groups.items()
+        if np.isfinite([scalars(measured).get(name, math.nan), *values]).all()
+    }
+    headline = np.asarray(groups.get(task.headline, ()), dtype=np.float64)
+    return _Measured(measured, {**found, task.headline: headline}, singles)
 
 
 def _headline_of_one(task: Task, decoded: Arrays, target: Any) -> float:
@@ -146,9 +184,11 @@ def _headline_of_one(task: Task, decoded: Arrays, target: Any) -> float:
 def _against(
     name: str, headline: str, first: _Measured, other: _Measured, samples: Samples
 ) -> Against:
-    change = other.results[headline] - first.results[headline]
-    groups = other.without_groups - first.without_groups
-    bounded = all(_in_unit(each.without_groups) for each in (first, other))
+    changes = {
+        metric: _change(metric, first, other, len(samples))
+        for metric in first.without_groups
+        if metric in other.without_groups
+    }
     apart = np.nan_to_num(np.abs(other.singles - first.singles))
     most = [int(i) for i in np.argsort(-apart, kind="stable")[:NAMED] if apart[i] > 0]
     both = np.stack([first.singles, other.singles])
@@ -156,12 +196,20 @@ def _against(
     only = [int((one > two).sum()) for one, two in (both, both[::-1])] if decided else None
     return Against(
         name,
-        _around(change, groups, len(samples), bounded),
+        changes[headline],
+        changes,
         None if only is None else (only[0], only[1]),
         None if only is None else mcnemar(*only),
         int((apart > 0).sum()),
         tuple((samples.name(i), float(first.singles[i]), float(other.singles[i])) for i in most),
     )
+
+
+def _change(name: str, first: _Measured, other: _Measured, images: int) -> Estimate:
+    """Return how much a metric differs, with an interval of pairs."""
+    both = (first.without_groups[name], other.without_groups[name])
+    bounded = all(map(_in_unit, both))
+    return _around(other.results[name] - first.results[name], both[1] - both[0], images, bounded)
 
 
 def mcnemar(first: int, other: int) -> float:

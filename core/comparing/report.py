@@ -20,12 +20,14 @@ class Compared:
         name: Its folder, or its position.
         metrics: Its metrics that are numbers.
         headline: The headline metric.
+        intervals: Each metric that has an interval, the headline metric too.
         evaluation: What its run measured on further datasets, such as ``anchors.accuracy``.
     """
 
     name: str
     metrics: Mapping[str, float]
     headline: Estimate
+    intervals: Mapping[str, Estimate]
     evaluation: Mapping[str, float]
 
 
@@ -36,6 +38,7 @@ class Against:
     Attributes:
         name: The model.
         difference: Its headline metric minus that of the first model.
+        differences: The same of each metric that has an interval.
         right_alone: Numbers of images on which the first model alone is right, and this one alone;
             ``None`` if images are not simply right or wrong.
         p_value: Of McNemar's exact test on these numbers.
@@ -45,6 +48,7 @@ class Against:
 
     name: str
     difference: Estimate
+    differences: Mapping[str, Estimate]
     right_alone: tuple[int, int] | None
     p_value: float | None
     differing: int
@@ -59,6 +63,7 @@ class ModelComparison:
         headline: Name of the headline metric.
         better: ``"higher"`` or ``"lower"``.
         images: Number of images.
+        own: Names of the results of the user's own metrics.
         warnings: What is to be known about the images, such as that some were trained on.
         settings: Settings in which runs differ, with the value of each.
         models: Each model.
@@ -68,6 +73,7 @@ class ModelComparison:
     headline: str
     better: str
     images: int
+    own: tuple[str, ...]
     warnings: tuple[str, ...]
     settings: Mapping[str, tuple[str, ...]]
     models: tuple[Compared, ...]
@@ -81,15 +87,13 @@ class ModelComparison:
         """Return column titles and rows: settings that differ, the headline, and the other metrics."""
         columns = ["", *(model.name for model in self.models)]
         rows = [[name, *values] for name, values in self.settings.items()]
-        rows.append([self.headline, *(_with_interval(model.headline) for model in self.models)])
-        for kind in ("metrics", "evaluation"):
-            found: list[Mapping[str, float]] = [getattr(model, kind) for model in self.models]
-            names = dict.fromkeys(name for values in found for name in values)
-            rows += [
-                [name, *(f"{values[name]:.4f}" if name in values else "" for values in found)]
-                for name in names
-                if (kind, name) != ("metrics", self.headline)
-            ]
+        measured = dict.fromkeys([self.headline, *(n for m in self.models for n in m.metrics)])
+        rows += [[name, *(_metric(model, name) for model in self.models)] for name in measured]
+        further = dict.fromkeys(name for model in self.models for name in model.evaluation)
+        rows += [
+            [name, *(_number(model.evaluation.get(name)) for model in self.models)]
+            for name in further
+        ]
         return columns, rows
 
     def statements(self, images: bool = True) -> Iterator[str]:
@@ -108,6 +112,11 @@ class ModelComparison:
                     f"  right alone: {first} on {one} images, {each.name} on {other} (McNemar's exact test: "
                     f"p = {each.p_value:.3g})"
                 )
+            for metric in self.own:
+                if metric in each.differences:
+                    change = each.differences[metric]
+                    verdict = "cannot be distinguished" if _has_zero(change) else "differs"
+                    yield f"  {metric} {_signed(change)}: {verdict}"
             if not images:
                 continue
             for name, before, after in each.images:
@@ -116,10 +125,9 @@ class ModelComparison:
                 yield f"  and {each.differing - len(each.images)} more images"
 
     def _verdict(self, each: Against) -> str:
-        low, high = each.difference.low, each.difference.high
-        if low <= 0 <= high:
+        if _has_zero(each.difference):
             return "cannot be distinguished"
-        return "better" if (low > 0) == (self.better == "higher") else "worse"
+        return "better" if (each.difference.low > 0) == (self.better == "higher") else "worse"
 
     def html(self) -> str:
         """Return a page of HTML that needs no other file."""
@@ -139,8 +147,19 @@ class ModelComparison:
         return "\n".join(map(escape_unprintable, [*lines, *self.statements()]))
 
 
-def _with_interval(found: Estimate) -> str:
+def _metric(model: Compared, name: str) -> str:
+    found = model.intervals.get(name)
+    if found is None:
+        return _number(model.metrics.get(name))
     return f"{found.value:.4f} ({found.low:.4f} to {found.high:.4f})"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _has_zero(found: Estimate) -> bool:
+    return found.low <= 0 <= found.high
 
 
 def _signed(found: Estimate) -> str:

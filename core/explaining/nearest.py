@@ -27,7 +27,7 @@ from visiongraft.saving.files import numbered
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_splits
 from visiongraft.task_contract.targets import describe_prediction, describe_target
-from visiongraft.training.embedding import embed_samples, unit_rows
+from visiongraft.training.embedding import decode_and_embed, embed_samples, unit_rows
 from visiongraft.training.resuming.run_samples import read_run_samples
 
 Floats = NDArray[np.floating[Any]]
@@ -132,11 +132,14 @@ def nearest_images(
     (loaded,) = load_models([model], task)[1]
     queries = InputSamples.of(images, loaded.task.inputs)
     references = _training_samples(loaded, training)
-    vectors = embed_samples(loaded.network, queries, batch_size)
+    seen: dict[int, tuple[Any, Floats]] = {}
+    for decoded, vectors, positions in decode_and_embed(loaded.network, queries, batch_size):
+        both = zip(loaded.task.predictions(decoded), vectors, strict=True)
+        seen.update(zip(positions, both, strict=True))
+    predicted, rows = zip(*(seen[i] for i in range(len(queries))), strict=True)
     others = embed_samples(loaded.network, references, batch_size)
-    predicted = loaded.predict(queries.values, batch_size=batch_size)
     made = []
-    for index, found in enumerate(nearest_rows(vectors, others, count)):
+    for index, found in enumerate(nearest_rows(np.stack(rows), others, count)):
         neighbors = [
             Neighbor(
                 references.name(position),

@@ -33,7 +33,10 @@ BY_CLASS = "load(folder, task=MyTask), on the command line --plugin FILE.py"
 
 
 def load_network(
-    folder: Path, task: type[Task] | None = None, backbone: nn.Module | None = None
+    folder: Path,
+    task: type[Task] | None = None,
+    backbone: nn.Module | None = None,
+    text_encoder: str | None = None,
 ) -> tuple[Network, SavedConfig]:
     """Load a saved model.
 
@@ -41,23 +44,29 @@ def load_network(
         folder: The saved model.
         task: The task's class, if it is not an installed plugin's.
         backbone: The network that the backbone was made of, if it was in memory.
+        text_encoder: Name of its text encoder, if it is not found where it was in training.
 
     Returns:
         The network in evaluation mode, and the config.
 
     Raises:
         ArtifactError: Something is missing, damaged or does not fit together.
+        OptionError: The task has no text encoder.
         PluginError: No installed plugin provides the task.
     """
     config = read_config(folder)
     kind = task or find_task(config.task, f"model {folder}", BY_CLASS)
     if task is None:
         check_class(folder, config, kind)
-    return build_network(folder, config, kind, find_source, find_adapter, backbone), config
+    network = build_network(folder, config, kind, find_source, find_adapter, backbone, text_encoder)
+    return network, config
 
 
 def load_adapted(
-    folder: Path, base: str | Path | Backbone | None, task: type[Task] | None = None
+    folder: Path,
+    base: str | Path | Backbone | None,
+    task: type[Task] | None = None,
+    text_encoder: str | None = None,
 ) -> tuple[Network, SavedConfig]:
     """Load an adapter on its base.
 
@@ -66,6 +75,7 @@ def load_adapted(
         base: The base: a name or a folder as ``load_backbone`` takes them, or a backbone, which is
             changed in place; ``None`` for the name that the adapter was trained with.
         task: The task's class, if it is not an installed plugin's.
+        text_encoder: Name of its text encoder, if it is not found where it was in training.
 
     Returns:
         The network with the adapter, in evaluation mode, and the config.
@@ -85,7 +95,7 @@ def load_adapted(
         name = config.backbone["name"] if base is None else base
         base = load_backbone(name, in_channels=channels, size=preprocess.size)
     base.info = replace(base.info, preprocess=preprocess)
-    network = network_around(folder, config, kind, base)
+    network = network_around(folder, config, kind, base, text_encoder)
     if base_digest(network) != digest:
         raise ArtifactError(
             f"adapter {folder} was trained on a base with other weights than {base.info.name!r} has "

@@ -33,7 +33,7 @@ log = logging.getLogger("visiongraft")
 FOLDS = 5
 
 
-def find_mistakes(data: Any, *, folds: int = FOLDS, **settings: Any) -> Mistakes:
+def find_mistakes(data: Any, *, folds: int | None = None, **settings: Any) -> Mistakes:
     """Find labels that are likely wrong, and images that are nearly the same.
 
     Each image is classified by logistic regressions on frozen features that have seen neither it nor its
@@ -43,12 +43,15 @@ def find_mistakes(data: Any, *, folds: int = FOLDS, **settings: Any) -> Mistakes
     several.
 
     Other labels, such as boxes and masks, are judged by the model of a run: those of its validation images, which it
-    has not been trained on.
+    has not been trained on. With ``folds`` the run is trained again that many times, each time without a part of its
+    training images, whose labels the model then judges.
 
     Args:
         data: As for ``fit``; or a run folder, for the data, task and backbone of the run. For classes of images the
             backbone is used as it was before the run, since one that has been trained on wrong labels confirms them.
-        folds: Number of parts, each of which is classified by probes on the others.
+        folds: Number of parts, each of which is judged by what has learned from the others; ``None`` for 5, or of
+            labels that a trained model judges for none, as each part then takes a training. These trainings
+            are kept in ``folds`` in the run folder: what was interrupted goes on.
         settings: Settings of ``fit`` that decide on images and features: ``task``, ``task_options``,
             ``backbone``, ``weights``, ``validation``, ``size``, ``resize``, ``in_channels``, ``device``,
             ``seed``.
@@ -64,12 +67,12 @@ def find_mistakes(data: Any, *, folds: int = FOLDS, **settings: Any) -> Mistakes
         ``print(visiongraft.find_mistakes("flowers"))``
     """
     check_installed()
-    check_integer("folds", folds, 2)
+    if folds is not None:
+        check_integer("folds", folds, 2)
     refused = settings_without(FEATURE_SETTINGS)
     if _is_run(data):
         config = _config_of_run(Path(data))
-        passed = [*settings, *(["folds"] if folds != FOLDS else [])]
-        judged = judge_run(Path(data), config, passed)
+        judged = judge_run(Path(data), config, list(settings), folds)
         if judged is not None:
             return judged
         stored = _settings_of_run(Path(data), config)
@@ -99,7 +102,7 @@ def find_mistakes(data: Any, *, folds: int = FOLDS, **settings: Any) -> Mistakes
         seed_everything(config.seed)  # of a backbone with random weights
         features = _features(config, task, images, checked)
     images, kept, left_out = images.judged()
-    rated, pairs = _rate(images, features[kept], folds, config.seed)
+    rated, pairs = _rate(images, features[kept], folds or FOLDS, config.seed)
     return Mistakes(
         config.backbone,
         tuple(rated),

@@ -231,7 +231,7 @@ class PluginManager:
                     f"{kind} {key!r} is provided by {names}; {choose}disable one with --no-plugin "
                     f"NAME or {DISABLE_VARIABLE}=NAME"
                 )
-        text = f"no {kind} {name!r}{near_matches(name, known)}"
+        text = f"no {kind.replace('_', ' ')} {name!r}{near_matches(name, known)}"
         for record in self.records:
             if record.blocked:
                 text += f" / {record.owner} is disabled"

@@ -113,6 +113,7 @@ def build_network(
     source_of: SourceOf,
     adapter_of: AdapterOf,
     given: nn.Module | None = None,
+    text_encoder: str | None = None,
 ) -> Network:
     """Build a saved model's network and load its weights.
 
@@ -123,6 +124,7 @@ def build_network(
         source_of: Finds a backbone's source by the backbone's full name.
         adapter_of: Makes the adapters that could not be merged.
         given: The network that the backbone was made of, if it was in memory.
+        text_encoder: Name of its text encoder, if it is not found where it was in training.
 
     Returns:
         The network, in evaluation mode.
@@ -131,13 +133,17 @@ def build_network(
         ArtifactError: Something is missing, damaged or does not fit together.
     """
     backbone = _build_backbone(folder, config, source_of, adapter_of, given=given)
-    network = network_around(folder, config, kind, backbone)
+    network = network_around(folder, config, kind, backbone, text_encoder)
     load_tensors(network, network.inference_state(), folder / WEIGHTS)
     return network
 
 
 def network_around(
-    folder: Path, config: SavedConfig, kind: type[Task], backbone: Backbone
+    folder: Path,
+    config: SavedConfig,
+    kind: type[Task],
+    backbone: Backbone,
+    text_encoder: str | None = None,
 ) -> Network:
     """Build the network that a config describes around a backbone, its head having random weights.
 
@@ -146,14 +152,20 @@ def network_around(
         config: From ``read_config``.
         kind: The task's class.
         backbone: The backbone.
+        text_encoder: Name of the task's text encoder, if it is not that in the config.
 
     Raises:
         ArtifactError: They do not fit together.
+        OptionError: The task has no text encoder.
     """
     if kind.name != config.task.rpartition(":")[2]:
         raise ArtifactError(f"{folder} holds a model for task {config.task!r}, not {kind.name!r}")
     with described_by(folder / CONFIG):
-        return Network(backbone, create_task(kind, config.task_options))
+        task = create_task(kind, config.task_options)
+    if text_encoder is not None:
+        task = task.with_text_encoder(text_encoder)
+    with described_by(folder / CONFIG):
+        return Network(backbone, task)
 
 
 def load_tensors(network: Network, expected: Mapping[str, Tensor], path: Path) -> None:

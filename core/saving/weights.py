@@ -169,6 +169,8 @@ def fit_weights(
         WeightsError: They do not fit, or none does.
     """
     fit = max(_fits(backbone, tensors), key=lambda each: len(each.matching))
+    if not fit.matching:
+        fit = _fit_elsewhere(backbone, tensors, origin) or fit
     expected = _expected(backbone)
     loaded = [name for name in expected if name in fit.matching]
     if not loaded:
@@ -184,7 +186,7 @@ def fit_weights(
     own = backbone.state_dict()
     fault = first(damaged(fit.matching, own))
     if fault:
-        raise WeightsError(f"{origin} is damaged or not a weights file: {fault}; fetch it again")
+        raise WeightsError(f"{origin}: {fault}; it is damaged, or no weights: fetch it again")
     with torch.no_grad():
         for name, tensor in fit.matching.items():
             own[name].copy_(tensor)
@@ -270,6 +272,38 @@ def _fits(backbone: Backbone, tensors: dict[str, Tensor]) -> Iterator[Fit]:
         yield compare(backbone, backbone.convert_weights(part))
         if all(name.partition(".")[0].isdecimal() for name in part):
             yield compare(backbone, _by_position(backbone, part))
+
+
+def _fit_elsewhere(backbone: Backbone, tensors: dict[str, Tensor], origin: str) -> Fit | None:
+    """Find the part that a program of the user's own called by a name that is not usual.
+
+    Returns:
+        The comparison of the part under the only prefix where most of the backbone is; ``None`` if there is none.
+
+    Raises:
+        WeightsError: It is under several.
+    """
+    split = [name.split(".") for name in tensors]
+    prefixes = dict.fromkeys(
+        ".".join(parts[:depth]) + "."
+        for depth in range(1, NESTED + 1)
+        for parts in split
+        if len(parts) > depth
+    )
+    found: dict[str, Fit] = {}
+    for prefix in prefixes:
+        part = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        fit = compare(backbone, backbone.convert_weights(part))
+        if len(fit.matching) > len(_expected(backbone)) / 2:
+            found[prefix] = fit
+    if len(found) > 1:
+        raise WeightsError(
+            f"{origin} contains {backbone.info.name} under several prefixes ({name_some(list(found), SHOWN)}); "
+            "save the tensors of one of them, without the prefix"
+        )
+    for prefix in found:
+        log.info("%s: the tensors under %s are taken", origin, prefix)
+    return next(iter(found.values()), None)
 
 
 def _by_position(backbone: Backbone, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

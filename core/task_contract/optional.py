@@ -406,6 +406,19 @@ class OptionalMethods:
         """
         raise NotImplementedError
 
+    def with_text_encoder(self, name: str) -> Self:
+        """Return a copy of a trained task whose text encoder is found under another name; see ``load``.
+
+        Args:
+            name: As ``load_text_encoder`` takes it.
+
+        Raises:
+            OptionError: The task has no text encoder, as by default.
+        """
+        raise OptionError(
+            f"a model for task {cast('Task', self).name!r} contains all that it needs of texts; omit text_encoder"
+        )
+
     def open_inputs(self) -> Mapping[str, str]:
         """Return which tensors of the head an exported file may take as inputs, to exchange its classes.
 

@@ -56,7 +56,8 @@ class TaskExamples:
             what the task predicts; another seed makes other images of the same classes. If a target
             may be empty (no label, no box), some are.
         ideal: Returns the decoded outputs of a model that is always right, from collated targets:
-            ``ideal(targets)``. ``None`` if there is no such thing.
+            ``ideal(targets)``. ``None`` if there is no such thing. The targets are those of
+            ``Task.proof_samples``, by which exported files are measured.
         make_streams: Creates what a user passes for each of ``Task.streams``, by name:
             ``make_streams(folder, count, seed)``, of ``count`` images each. Required if there are any.
     """

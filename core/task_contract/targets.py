@@ -9,7 +9,9 @@ from visiongraft.task import Task
 
 def describe_target(task: Task, target: Any) -> str:
     """Return a target in one line, as far as the task can tell; otherwise nothing."""
-    return describe_prediction(ideal_prediction(task, target))
+    ideal = ideal_prediction(task, target)
+    own = getattr(ideal, "contents", None)  # without scores, which a target has not
+    return str(own()) if callable(own) else describe_prediction(ideal)
 
 
 def describe_prediction(prediction: Any) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from visiongraft.backbone import Features
-from visiongraft.data.samples import Samples
+from visiongraft.data.loader import (
+    BatchLoader,
+    SampleDataset,
+    default_workers,
+    ordered_batches,
+)
+from visiongraft.data.samples import Samples, TargetSamples
 from visiongraft.errors import DataError, OptionError
 from visiongraft.extra_outputs import first_features
 from visiongraft.network import Network
@@ -37,9 +45,22 @@ def embed_samples(network: Network, samples: Samples, batch_size: int) -> Vector
         OptionError: The backbone does not run once for each sample, as in generators.
         DataError: There are none, or one cannot be read.
     """
+    found: dict[int, Vectors] = {}
+    for _, vectors, positions in decode_and_embed(network, samples, batch_size):
+        found.update(zip(positions, vectors, strict=True))
+    return np.stack([found[i] for i in range(len(samples))])
+
+
+def decode_and_embed(
+    network: Network, samples: Samples, batch_size: int
+) -> Iterator[tuple[dict[str, NDArray[Any]], Vectors, list[int]]]:
+    """Decode samples and compute one vector for each in the same pass; see ``embed_samples``.
+
+    Yields:
+        Decoded arrays, vectors and positions, batch by batch.
+    """
     if not len(samples):
         raise DataError(f"there are no {network.task.inputs.name} to embed")
-    found: dict[int, Vectors] = {}
     with first_features(network.backbone) as passed:
         for decoded, _, positions in decode_samples(
             network, samples, batch_size, for_metrics=False
@@ -52,7 +73,32 @@ def embed_samples(network: Network, samples: Samples, batch_size: int) -> Vector
                     f"models for task {network.task.name!r} have no embeddings: their backbone does not "
                     f"run once for each of the {network.task.inputs.name}"
                 )
-            found.update(zip(positions, vectors.astype(np.float32), strict=True))
+            yield decoded, vectors.astype(np.float32), positions
+
+
+def backbone_embeddings(network: Network, samples: Samples, batch_size: int) -> NDArray[np.float64]:
+    """Compute the pooled features of samples by the backbone alone; targets are not read.
+
+    Args:
+        network: Its backbone computes them; left in evaluation mode.
+        samples: The samples.
+        batch_size: Samples per forward pass.
+
+    Returns:
+        float64 (N, D), in the order of the samples.
+    """
+    device = next(network.parameters()).device
+    plain = TargetSamples(samples, (0,) * len(samples))
+    dataset = SampleDataset(plain, network.preprocess_on_cpu())
+    one_size = network.preprocess.config.resize == "pad"
+    loader = BatchLoader(dataset, list, default_workers(device), one_size=one_size)
+    found: dict[int, NDArray[np.float64]] = {}
+    network.eval()
+    plan = ordered_batches(len(samples), batch_size)
+    for batch in loader.batches([[(i, 0) for i in part] for part in plan]):
+        with torch.no_grad():
+            pooled = network.backbone(batch.to(device).images).pooled.double().cpu().numpy()
+        found.update(zip(batch.indices.tolist(), pooled, strict=True))
     return np.stack([found[i] for i in range(len(samples))])
 
 

@@ -116,6 +116,9 @@ class Pair:
             finite results, for a lower precision that is held to a budget.
         extras: Names of the extra outputs, which the task's comparison does not know.
         inputs: What both sides take.
+        scales: By name the largest absolute reference value of each extra output so far, which differences are
+            relative to. Few channels of a plain image may be above 0, so that its feature map is nearly empty: a
+            thousandth of others, with the rounding errors of sums as large as theirs.
     """
 
     reference: Reference
@@ -124,6 +127,7 @@ class Pair:
     tolerance: float | None = TOLERANCE
     extras: tuple[str, ...] = ()
     inputs: Inputs = IMAGES
+    scales: dict[str, float] = field(default_factory=dict, init=False, compare=False)
 
     def compare(self, images: ImageBatch) -> BatchOutcome:
         """Run both sides on one batch, uint8 (N, H, W, C), and compare the results."""
@@ -142,7 +146,12 @@ class Pair:
 
     def disagreement(self, reference: Arrays, candidate: Arrays) -> Disagreement:
         """Measure how far results are apart; a difference that is NaN counts as infinite."""
-        found = comparing_extras(self.measure, self.extras)(reference, candidate)
+        for name in self.extras:
+            largest = float(np.abs(reference[name]).max(initial=0)) if name in reference else 0.0
+            if math.isfinite(largest):
+                self.scales[name] = max(self.scales.get(name, 0.0), largest)
+        compare = comparing_extras(self.measure, self.extras, self.scales)
+        found = compare(reference, candidate)
         return replace(found, difference=math.inf) if math.isnan(found.difference) else found
 
     def equal_but_for_ties(self, reference: Arrays, candidate: Arrays) -> bool:

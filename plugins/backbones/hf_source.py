@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visiongraft.backbone import Backbone, BackboneSource
-from visiongraft.errors import BackboneError, one_line
+from visiongraft.errors import BackboneError, WeightsError, one_line
 from visiongraft.plugins.backbones.errors import missing_library, unsupported
 from visiongraft.plugins.backbones.hf_backbone import HfBackbone, family_of
 from visiongraft.plugins.backbones.hf_preprocess import DEFAULT, read_preprocess
@@ -158,7 +158,10 @@ def check_source(full: str, name: str) -> None:
         return
     if not REPOSITORY.fullmatch(name):
         raise BackboneError(f"{full}: {name} is neither a folder nor a repository such as org/name")
-    check_reachable(full, name, [CONFIG])
+    try:
+        check_reachable(full, name, [CONFIG])
+    except WeightsError as error:
+        raise WeightsError(f"{error}; there is no folder {name} here either") from error
 
 
 def _load_published(backbone: HfBackbone, name: str) -> None:
@@ -172,10 +175,12 @@ def _load_published(backbone: HfBackbone, name: str) -> None:
 
 
 def _is_configuration(path: Path) -> bool:
-    """Check whether a file describes a network of transformers."""
+    """Check whether a file describes a network of transformers; a damaged one may have."""
     try:
         return "model_type" in json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
+    except ValueError:
+        return True
+    except (OSError, TypeError):
         return False
 
 

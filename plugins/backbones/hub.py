@@ -85,7 +85,10 @@ def explained(full: str, source: str) -> Iterator[None]:
         raise
     except Exception as error:  # a download or a file can fail in many ways
         if Path(source).is_dir():
-            raise WeightsError(f"{full}: {source} cannot be loaded: {one_line(error)}") from error
+            lacking = f"its configuration lacks {error}" if isinstance(error, KeyError) else ""
+            raise WeightsError(
+                f"{full}: {source} cannot be loaded: {lacking or one_line(error)}"
+            ) from error
         raise unavailable(full, explain(error)) from error
 
 

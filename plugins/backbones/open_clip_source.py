@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, name_stages
-from visiongraft.errors import one_line
+from visiongraft.errors import WeightsError, one_line
 from visiongraft.plugins.backbones.batches import features_of_any_number
 from visiongraft.plugins.backbones.blocks import repeated_blocks, set_image_channels
 from visiongraft.plugins.backbones.dry_run import dry_run
@@ -34,6 +34,7 @@ from visiongraft.preprocess import PreprocessConfig
 from visiongraft.saving.weights import fit_weights
 
 CONFIG = "open_clip_config.json"
+WEIGHTS = ("*.safetensors", "*.bin", "*.pth")  # files that open_clip finds in a folder
 VISUAL = "visual."  # prefix of the tower's tensors in files of whole networks
 Tower = Any  # towers of open_clip share methods that no type declares
 
@@ -227,10 +228,14 @@ def split_tag(full: str, name: str) -> tuple[str, str | None]:
         name: The part after the prefix.
 
     Raises:
-        WeightsError: The name lacks the weights.
+        WeightsError: The name, or the folder, lacks the weights.
     """
     import open_clip
 
+    if name.startswith(FOLDER) and not any(map(Path(source_of(name)).glob, WEIGHTS)):
+        raise WeightsError(
+            f"{full}: {source_of(name)} contains no weights, such as open_clip_model.safetensors"
+        )
     kind, _, tag = (name, "", "") if is_published(name) else name.partition(".")
     if not (tag or is_published(kind)):
         tags = open_clip.list_pretrained_tags_by_model(kind)

@@ -28,6 +28,7 @@ from visiongraft.plugins.backbones.dry_run import dry_run
 from visiongraft.plugins.backbones.errors import unavailable, unsupported
 from visiongraft.plugins.backbones.hub import (
     HUB,
+    check_folder,
     check_reachable,
     checked_downloads,
     explain,
@@ -309,6 +310,7 @@ def _build_published(
     from timm.models._hub import load_model_config_from_hf, load_model_config_from_path
 
     source = source_of(name)
+    check_folder(full, name)
     if name.startswith(HUB):
         check_reachable(full, source, ["config.json"])
     with explained(full, source):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import Json
+from visiongraft.cli.options import GroupedBy, Json
 from visiongraft.cli.output import Answer, refuse_existing, shown_warnings, table
 
 if TYPE_CHECKING:
@@ -95,13 +95,7 @@ def _made(model: Path, method: str, data: str, out: Path, **options: Any) -> Tra
 def group_thresholds(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run or saved model folder.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Dataset with labels and groups.")],
-    by: Annotated[
-        str,
-        typer.Option(
-            metavar="ATTRIBUTE|FILE.csv",
-            help="What defines the groups: a further column of a table, or a file with the columns path and group.",
-        ),
-    ],
+    by: GroupedBy,
     constraint: Annotated[
         str,
         typer.Option(

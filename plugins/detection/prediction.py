@@ -68,6 +68,18 @@ class Detected:
         less = len(self.objects) - len(sure)
         return f"{line}; {less} below {self.told_from:.2f}" if less else line
 
+    def contents(self) -> str:
+        """Name what is there without scores, as of objects that were annotated.
+
+        Examples:
+            >>> box = (0.0, 0.0, 9.0, 9.0)
+            >>> Detected(tuple(DetectedObject(n, 1.0, box) for n in ("dog", "cat", "dog"))).contents()
+            '2 dog, cat'
+        """
+        counts = Counter(each.label for each in self.objects)
+        named = [f"{n} {name}" if n > 1 else name for name, n in counts.most_common()]
+        return name_some(named, SHOWN) or "no object"
+
     def crops(self) -> list[tuple[str, tuple[float, float, float, float]]]:
         """Return the class of each object, and its box in pixels of the image."""
         return [(each.label, each.box) for each in self.objects]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli.options import Json
+from visiongraft.cli.options import GroupedBy, Json
 from visiongraft.cli.output import Answer, refuse_existing, shown_warnings, table
 from visiongraft.errors import name_some
 
@@ -45,12 +45,7 @@ def align_faces(
 def match_rates(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Run or saved model folder.")],
     data: Annotated[str, typer.Argument(metavar="DATA", help="Images of other people.")],
-    by: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE.csv", help="A file with the columns path and group, or an attribute."
-        ),
-    ],
+    by: GroupedBy,
     threshold: Annotated[
         float | None,
         typer.Option(help="Similarity from which two images are one person; the model's if unset."),

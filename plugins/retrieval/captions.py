@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,15 @@ from visiongraft.data.splits import (
     split_at_random,
     training_and_validation,
 )
-from visiongraft.errors import DataError, OptionError
-from visiongraft.lookup.text_encoders import load_text_encoder
-from visiongraft.text_encoders import TextEncoder, TextNetwork, unit_vectors
+from visiongraft.errors import DataError
+from visiongraft.plugins.retrieval.encoders import (
+    Mark,
+    encoder_named,
+    known_encoder,
+    known_network,
+    trainable_network,
+)
+from visiongraft.text_encoders import TextEncoder, unit_vectors
 
 CAPTION_COLUMNS = ("caption", "captions", "text", "description", "sentence", "title")
 HINT = "pass a table (.csv, .tsv, .parquet) with the columns path and caption, or (image, caption) pairs"
@@ -53,8 +58,8 @@ class Captions:
 
     Attributes:
         ids: int64 (k,), equal for equal captions.
-        vectors: float32 (k, dim), their vectors by the text encoder, of length 1; not numbers where only a
-            network that has trained could compute them.
+        vectors: float32 (k, dim), their vectors by the text encoder, of length 1; not numbers for one that is
+            trained, whose vectors change.
         tokens: int32 (k, length), token ids for a text encoder that is trained; ``None`` for another one.
     """
 
@@ -80,32 +85,6 @@ class CaptionedSamples(TargetSamples):
         return int(self.targets[0].vectors.shape[1])
 
 
-@lru_cache(maxsize=2)
-def encoder_named(name: str, weights: str | None = "pretrained") -> TextEncoder:
-    """Load a text encoder once."""
-    return load_text_encoder(name, weights)
-
-
-def trainable_network(name: str, pretrained: bool = True) -> TextNetwork:
-    """Return a copy of a text encoder's network, to be trained.
-
-    Args:
-        name: Name of the encoder.
-        pretrained: Whether with its weights, or with random ones that others will replace.
-
-    Raises:
-        OptionError: The encoder has none.
-    """
-    encoder = encoder_named(name, "pretrained" if pretrained else None)
-    network = encoder.trainable()
-    if network is None:
-        raise OptionError(
-            f"text encoder {encoder.info.name!r} has no network that could be trained; train_text=True needs a "
-            "text tower such as those of open_clip and transformers"
-        )
-    return network
-
-
 def read_splits(
     data: Any, text: str, validation: float, seed: int, train_text: bool = False
 ) -> Splits:
@@ -116,7 +95,7 @@ def read_splits(
         text: Name of the text encoder.
         validation: Fraction of the images to hold out if there is no validation split.
         seed: Seed of that split.
-        train_text: Whether captions have token ids, for an encoder that is trained.
+        train_text: Whether captions have token ids in place of vectors, for an encoder that is trained.
 
     Raises:
         DataError: There are no images to train on, or one has no caption.
@@ -135,8 +114,8 @@ def read_splits(
     if tokenize is None:
         samples, validation_samples = _encoded([train, held_out], encoder)
     else:
-        (samples,) = _encoded([train], encoder, tokenize)
-        validation_samples = _tokenized(held_out, encoder.info.dim, tokenize)
+        dim = encoder.info.dim
+        samples, validation_samples = (_tokenized(p, dim, tokenize) for p in (train, held_out))
     facts = {
         "captions": sum(len(train.target(i)) for i in range(len(train))),
         "validation from": origin,
@@ -144,21 +123,21 @@ def read_splits(
     return Splits(samples, validation_samples, facts, warnings)
 
 
-def read_evaluation(data: Any, text: str, trained: int = 0) -> EvaluationSplit:
+def read_evaluation(data: Any, text: str, mark: Mark, trained: int = 0) -> EvaluationSplit:
     """Read images with captions to evaluate on; see ``read_splits``.
 
     Args:
         data: As there.
         text: Name of the text encoder.
+        mark: What tells it from others, see ``mark_of``; empty if nothing was trained.
         trained: Length of its vectors if it is trained: captions then have token ids, and no vectors.
     """
     splits, warnings = _read(data)
     split = "validation" if as_pair(data) else evaluation_split(splits)
     if trained:
-        network = trainable_network(text, pretrained=False)
-        samples = _tokenized(splits[split], trained, network.tokenize)
+        samples = _tokenized(splits[split], trained, known_network(text, mark).tokenize)
     else:
-        (samples,) = _encoded([splits[split]], encoder_named(text))
+        (samples,) = _encoded([splits[split]], known_encoder(text, mark))
     return EvaluationSplit(samples, name_evaluated(split), warnings)
 
 
@@ -221,18 +200,15 @@ def _read_table(path: Path) -> tuple[dict[str, Samples], tuple[str, ...]]:
     return found, warnings
 
 
-def _encoded(
-    parts: Sequence[Samples], encoder: TextEncoder, tokenize: Tokenize | None = None
-) -> list[CaptionedSamples]:
-    """Encode the captions of several samples, each once, and tokenize them."""
+def _encoded(parts: Sequence[Samples], encoder: TextEncoder) -> list[CaptionedSamples]:
+    """Encode the captions of several samples, each once."""
     different = _different(parts)
     vectors = unit_vectors(encoder, different).astype(np.float32)
-    tokens = None if tokenize is None else tokenize(different).numpy().astype(np.int32)
-    return [_captioned(part, different, vectors, tokens) for part in parts]
+    return [_captioned(part, different, vectors, None) for part in parts]
 
 
 def _tokenized(part: Samples, dim: int, tokenize: Tokenize) -> CaptionedSamples:
-    """Tokenize captions whose vectors a network will compute that trains."""
+    """Tokenize captions, whose vectors the network computes that is trained."""
     different = _different([part])
     unknown = np.full((len(different), dim), np.nan, np.float32)
     return _captioned(part, different, unknown, tokenize(different).numpy().astype(np.int32))

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from visiongraft.cli.options import Json
+from visiongraft.cli.options import Json, TextEncoder
 from visiongraft.cli.output import Answer, shown_warnings
 
 
@@ -19,6 +19,7 @@ def search(
     images: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of images.")],
     query: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
     top: Annotated[int, typer.Option(min=1, help="The most images to list.")] = 10,
+    text_encoder: TextEncoder = None,
     as_json: Json = False,
 ) -> Answer:
     """Find the images in FOLDER that are nearest to TEXT."""
@@ -26,7 +27,7 @@ def search(
     from visiongraft.model import load
 
     with shown_warnings():
-        loaded = load(model)
+        loaded = load(model, text_encoder=text_encoder)
         if "search" not in loaded.task.model_methods():
             raise OptionError(
                 f"{model} is a model for task {loaded.task.name!r}; search needs one for task 'retrieval'"

@@ -24,10 +24,16 @@ from visiongraft.options import check_choice, check_flag, check_integer, is_numb
 from visiongraft.plugins.retrieval.captions import (
     CaptionedSamples,
     Captions,
-    encoder_named,
     is_captioned,
     read_evaluation,
     read_splits,
+)
+from visiongraft.plugins.retrieval.encoders import (
+    Mark,
+    encoder_named,
+    known_encoder,
+    known_network,
+    mark_of,
     trainable_network,
 )
 from visiongraft.plugins.retrieval.example import write_table
@@ -61,6 +67,7 @@ class Retrieval(Task):
         augment: ``"none"``, ``"light"`` or ``"strong"``, as in classification.
         flip: Whether augmentation flips images horizontally, which can contradict captions.
         dimension: Length of the vectors, set by ``bind``.
+        text_mark: What tells the text encoder from others, set by ``bind``.
         trained_text: Name of the text encoder that was trained, set after training.
     """
 
@@ -69,6 +76,7 @@ class Retrieval(Task):
     loss_over_pairs: ClassVar[bool] = True
     metrics_over_pairs: ClassVar[bool] = True
     whole_image_targets: ClassVar[bool] = True
+    splits_alike: ClassVar[bool] = True
 
     text: str = "wordllama"
     train_text: bool = False
@@ -78,6 +86,7 @@ class Retrieval(Task):
     augment: Literal["none", "light", "strong"] = "light"
     flip: bool = False
     dimension: int = 0
+    text_mark: Mark = ()
     trained_text: str = ""
 
     def __post_init__(self) -> None:
@@ -95,16 +104,12 @@ class Retrieval(Task):
 
     # ---- data ----
 
-    @property
-    def splits_alike(self) -> bool:  # type: ignore[override]
-        """Whether captions of both splits have vectors."""
-        return not self.train_text
-
     def read(self, data: Any, *, validation: float = 0.2, seed: int = 0) -> Splits:
         return read_splits(data, self.text, validation, seed, self.train_text)
 
     def read_evaluation(self, data: Any) -> EvaluationSplit:
-        return read_evaluation(data, self.text, self.dimension if self.train_text else 0)
+        trained = self.dimension if self.train_text else 0
+        return read_evaluation(data, self.text, self.text_mark, trained)
 
     def claims(self, data: Any) -> bool:
         return is_captioned(data)
@@ -112,7 +117,11 @@ class Retrieval(Task):
     def bind(self, train: Samples) -> Retrieval:
         if not isinstance(train, CaptionedSamples):
             raise DataError(f"bind takes samples returned by read(), not {type(train).__name__}")
-        return replace(self, dimension=train.dim)
+        text = trainable_network(self.text) if self.train_text else encoder_named(self.text)
+        return replace(self, dimension=train.dim, text_mark=mark_of(text))
+
+    def with_text_encoder(self, name: str) -> Retrieval:
+        return replace(self, text=name, trained_text=name if self.trained_text else "")
 
     def train_transform(self, preprocess: PreprocessConfig) -> Transform | None:
         if self.augment == "none":
@@ -168,8 +177,12 @@ class Retrieval(Task):
                 f"of {self.text!r} have {self.dimension}; use head_start='closed_form'"
             )
         text = None
-        if self.train_text:  # of a trained model, weights are read from its own file
-            text = trainable_network(self.text, pretrained=self.trained_text != self.text)
+        if (
+            self.train_text and self.trained_text == self.text
+        ):  # its weights are in the model's file
+            text = known_network(self.text, self.text_mark)
+        elif self.train_text:
+            text = trainable_network(self.text)
         return RetrievalHead(inputs, self.dimension, identity, text)
 
     @property
@@ -179,12 +192,13 @@ class Retrieval(Task):
 
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:
         """Start from ridge regression to the mean vector of each image's captions."""
+        assert isinstance(head, RetrievalHead)
         embeddings, vectors = [], []
         for features, targets in samples:
+            known = self._with_vectors(head, targets)
             embeddings.append(features.pooled.cpu().numpy())
-            vectors.append(mean_vectors(targets, len(features.pooled)).numpy())
+            vectors.append(mean_vectors(known, len(features.pooled)).numpy())
         fit = fit_ridge(np.concatenate(embeddings), np.concatenate(vectors))
-        assert isinstance(head, RetrievalHead)
         head.project.weight.copy_(torch.from_numpy(fit.weight))
         head.project.bias.copy_(torch.from_numpy(fit.bias))
 
@@ -193,12 +207,14 @@ class Retrieval(Task):
 
     def training_step(self, network: Network, batch: Batch) -> LossParts:
         """Compute the loss; with ``train_text``, of vectors that the trained text encoder computes now."""
+        targets = self._with_vectors(head_of(network), batch.targets)
+        return super().training_step(network, replace(batch, targets=targets))
+
+    def _with_vectors(self, head: RetrievalHead, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Add the vectors of captions that the head computes if the text encoder is trained."""
         if not self.train_text:
-            return super().training_step(network, batch)
-        outputs = network.head(network.backbone(batch.images))
-        targets = {**batch.targets, "vectors": head_of(network).encode(batch.targets["tokens"])}
-        parts: LossParts = network.loss(outputs, targets)
-        return parts
+            return targets
+        return {**targets, "vectors": head.encode(targets["tokens"])}
 
     # ---- results ----
 
@@ -250,7 +266,8 @@ class Retrieval(Task):
     ) -> NDArray[np.float32]:
         """Embed texts by the encoder that the model was trained with, as unit vectors."""
         if not self.train_text:
-            return unit_vectors(encoder_named(self.text), texts).astype(np.float32)
+            encoder = known_encoder(self.text, self.text_mark)
+            return unit_vectors(encoder, texts).astype(np.float32)
         return self._encode(network, head_of(network).tokenize(texts))
 
     def _encode(self, network: Network, tokens: Tensor) -> NDArray[np.float32]:
@@ -267,6 +284,7 @@ class Retrieval(Task):
         return {"dimension": self.dimension, "similarity": "cosine", "text": self.text}
 
     def examples(self) -> TaskExamples:
+        # Vectors of a tower may lie so that no vector is nearest to all captions of an image.
         return TaskExamples(write_table, None if self.train_text else self._ideal)
 
     def _ideal(self, targets: dict[str, Tensor]) -> Arrays:

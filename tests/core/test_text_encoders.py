@@ -109,8 +109,8 @@ def test_a_license_of_texts_that_forbids_commercial_use_is_said(
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (Source(dim=8), r"returned an array of shape \(1, 7\), not finite numbers of shape \(1, 8"),
-        (Source(lambda texts: letters(texts) * np.nan), "not finite numbers"),
+        (Source(dim=8), r"returned an array of shape \(1, 7\), not \(1, 8\)"),
+        (Source(lambda texts: letters(texts) * np.nan), "numbers that are not finite"),
         (Source(lambda texts: 1 / 0), "failed: ZeroDivisionError"),  # type: ignore[arg-type,return-value]
     ],
 )

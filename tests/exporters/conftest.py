@@ -15,6 +15,7 @@ import skimage.data
 import torch
 from torch import Tensor, nn
 
+from tests.exporters.open_classes import Pets, make_pets
 from visiongraft.backbone import Backbone, BackboneInfo, Features
 from visiongraft.certificate import Certificate
 from visiongraft.data.samples import Image, Samples, Splits
@@ -247,3 +248,9 @@ def make_samples() -> Callable[[Sequence[Image]], Photos]:
 def images() -> list[Image]:
     """Return the photographs."""
     return photographs()
+
+
+@pytest.fixture(scope="session")
+def pets(tmp_path_factory: pytest.TempPathFactory) -> Pets:
+    """Make a classifier whose classes can be exchanged, and other classes for it."""
+    return make_pets(tmp_path_factory.mktemp("clip"))

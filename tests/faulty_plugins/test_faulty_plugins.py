@@ -149,6 +149,12 @@ TASKS = [
         "a value from 0 to 1",
     ),
     case("metric_averages_batches", "metrics_do_not_depend_on_batches", "as in one batch"),
+    case("evaluation_mixes_images", "metrics_do_not_depend_on_batches", "spread"),
+    case(
+        "headline_needs_pytorch",
+        "exported_files_are_measured_alike",
+        "or proof_samples provides its results",
+    ),
     case("metric_never_perfect", "ideal_predictions_score_best", "expected 1"),
     case(
         "compare_is_blind",

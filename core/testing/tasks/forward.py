@@ -158,7 +158,7 @@ def predictions_are_plain(trial: TaskTrial) -> None:
     network, batch = trial.together(TOGETHER)
     decoded = trial.decode(network, batch)
     _expect_plain(network.task, decoded, "the output of an untrained network")
-    ideal = trial.ideal_like(decoded, batch.targets)
+    ideal = trial.ideal_like(decoded, network, batch)
     if ideal is not None:  # an untrained network may find nothing, and show nothing
         _expect_plain(network.task, ideal, "ideal results")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -100,8 +101,8 @@ def _mixed_up(trial: TaskTrial, samples: Samples) -> float | None:
     network, order = trial.overfit(), torch.randperm(len(samples)).tolist()
     batch = next(iter(trial.batches(network, samples, [range(len(samples))])))
     try:
-        targets = network.task.collate([samples.target(i) for i in order])
-        return score(network.task, trial.decode(network, batch), targets)
+        mixed = replace(batch, targets=network.task.collate([samples.target(i) for i in order]))
+        return score(network.task, trial.results(network, mixed), mixed.targets)
     except Exception:  # tasks may fail on targets of other images in any way
         return None
 

@@ -74,7 +74,7 @@ def every_single_image_has_a_loss(trial: TaskTrial) -> None:
             batch = next(iter(trial.batches(network, samples, [[index]])))
             losses_of(network, batch)
             batch = next(iter(trial.batches(network, measured, [[index]])))
-            score(network.task, trial.decode(network, batch), batch.targets)
+            score(network.task, trial.results(network, batch), batch.targets)
 
 
 @check("task.Task.build_loss")

@@ -49,8 +49,8 @@ def headline_stays_in_bounds(trial: TaskTrial) -> None:
     """The headline is within its bounds for random, constant and ideal predictions."""
     network, batch = trial.together()
     low, high = bounds_of(network.task)
-    for what, decoded in _all_kinds(trial, network, batch):
-        value = _score(network.task, decoded, batch.targets, what)
+    for what, results, targets in _all_kinds(trial, network, batch):
+        value = _score(network.task, results, targets, what)
         got = f"{network.task.headline} {value:.6g}"
         expected = f"a value from {low:g} to {high:g}; set bounds if others apply"
         expect(low - 1e-6 <= value <= high + 1e-6, f"to measure {what}", got, expected)
@@ -60,17 +60,35 @@ def headline_stays_in_bounds(trial: TaskTrial) -> None:
 def ideal_predictions_score_best(trial: TaskTrial) -> None:
     """Ideal predictions have the best possible headline."""
     network, batch = trial.together()
-    ideal = trial.ideal(batch.targets)
+    targets = trial.proof_targets(network, batch)
+    ideal = trial.ideal(targets)
     if ideal is None:
         raise NotTried("the task's examples have no ideal results")
     real = trial.decode(network, batch)
     shapes, expected = ({n: v.shape for n, v in arrays.items()} for arrays in (ideal, real))
     required = f"names and shapes as decode returns: {expected}"
     expect(shapes == expected, "to make ideal results", shapes, required)
-    value = _score(network.task, ideal, batch.targets, "ideal predictions")
+    value = _score(network.task, ideal, targets, "ideal predictions")
     best, got = best_of(network.task), f"{network.task.headline} {value:.6g}"
     near = value == best or abs(value - best) <= 1e-5
     expect(near, "to measure ideal predictions", got, f"{best:g}", "task.Metrics.compute")
+
+
+@check("task.Task.proof_samples")
+def exported_files_are_measured_alike(trial: TaskTrial) -> None:
+    """The headline of a network is the same without what only PyTorch computes, as exported files are measured."""
+    words = "its results without those of evaluation_step, by the targets of proof_samples"
+    for what, network in _networks(trial):
+        batch = trial.batch(network, range(len(trial.example.splits.train)))
+        evaluated = _score(network.task, trial.results(network, batch), batch.targets, what)
+        decoded, targets = trial.decode(network, batch), trial.proof_targets(network, batch)
+        exported = _score(network.task, decoded, targets, words)
+        expect(
+            not difference(evaluated, exported, TOLERANCE),
+            f"to measure {what}, and {words}",
+            f"{network.task.headline} {evaluated:.6g} and {exported:.6g}",
+            "equal values: the headline does without evaluation_step, or proof_samples provides its results",
+        )
 
 
 @check("task.ExportSupport")
@@ -104,7 +122,7 @@ def _measured(trial: TaskTrial, network: Network, parts: Sequence[Sequence[int]]
     metrics = network.task.build_metrics()
     for part in parts:
         one = trial.batch(network, list(part))
-        metrics.update(trial.decode(network, one), one.targets)
+        metrics.update(trial.results(network, one), one.targets)
     results = metrics.compute()
     with trying("to write the metrics as JSON", "numbers, strings, lists and dicts"):
         json.dumps(results)
@@ -142,11 +160,21 @@ def _references(trial: TaskTrial, batch: Batch) -> Iterator[Arrays]:
     network = trial.network()
     decoded = trial.decode(network, batch)
     yield decoded
-    ideal = trial.ideal_like(decoded, batch.targets)
+    ideal = trial.ideal_like(decoded, network, batch)
     if ideal is not None:
         yield ideal
     with suppress(Fault):  # other checks report it
         yield trial.decode(trial.overfit(), batch)
+
+
+def _networks(trial: TaskTrial) -> Iterator[tuple[str, Network]]:
+    """Yield an untrained network and a trained one."""
+    yield "an untrained network", trial.network()
+    try:
+        trained = trial.overfit()
+    except Fault:  # other checks report it
+        return
+    yield "a trained network", trained
 
 
 def _other(values: NDArray[Any], value: float | None) -> NDArray[Any]:
@@ -163,15 +191,18 @@ def _other(values: NDArray[Any], value: float | None) -> NDArray[Any]:
     return changed
 
 
-def _all_kinds(trial: TaskTrial, network: Network, batch: Batch) -> list[tuple[str, Arrays]]:
-    kinds = [("an untrained network", trial.decode(network, batch))]
+def _all_kinds(trial: TaskTrial, network: Network, batch: Batch) -> list[tuple[str, Arrays, Any]]:
+    """Return results of several kinds, and the targets to measure them by."""
+    kinds = [("an untrained network", trial.results(network, batch), batch.targets)]
     with torch.no_grad():
         for module in network.head.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 module.weight.mul_(-50)  # confident, and different from before
-    kinds.append(("an overconfident untrained network", trial.decode(network, batch)))
-    ideal = trial.ideal(batch.targets)
-    return kinds if ideal is None else [*kinds, ("ideal predictions", ideal)]
+    confident = trial.results(network, batch)
+    kinds.append(("an overconfident untrained network", confident, batch.targets))
+    targets = trial.proof_targets(network, batch)
+    ideal = trial.ideal(targets)
+    return kinds if ideal is None else [*kinds, ("ideal predictions", ideal, targets)]
 
 
 def _score(task: Task, decoded: Arrays, targets: Any, what: str) -> float:

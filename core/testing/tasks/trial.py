@@ -161,16 +161,26 @@ class TaskTrial(Trial):
         )
         return found
 
+    def proof_targets(self, network: Network, batch: Batch) -> Any:
+        """Return the targets of a batch as exported files are measured by them."""
+        with trying("to make samples to prove a file on", see="task.Task.proof_samples"):
+            samples = network.task.proof_samples(network.eval(), self.samples())
+            return network.task.collate([samples.target(i) for i in batch.indices.tolist()])
+
     def ideal(self, targets: Any) -> Arrays | None:
-        """Return the decoded outputs of a model that is always right, if the task provides them."""
+        """Return the decoded outputs of a model that is always right, if the task provides them.
+
+        Args:
+            targets: Of ``proof_targets``.
+        """
         examples = self.example.task.examples()
         if examples is None or examples.ideal is None:
             return None
         return {name: np.asarray(value) for name, value in examples.ideal(targets).items()}
 
-    def ideal_like(self, decoded: Arrays, targets: Any) -> Arrays | None:
-        """Return ideal outputs of the types of real ones, if the task provides all of them."""
-        ideal = self.ideal(targets)
+    def ideal_like(self, decoded: Arrays, network: Network, batch: Batch) -> Arrays | None:
+        """Return ideal outputs for a batch of the types of real ones, if the task provides all of them."""
+        ideal = self.ideal(self.proof_targets(network, batch))
         if ideal is None or ideal.keys() != decoded.keys():
             return None
         return {name: value.astype(decoded[name].dtype) for name, value in ideal.items()}
@@ -296,6 +306,11 @@ class TaskTrial(Trial):
         network.eval()
         with torch.no_grad():
             return to_arrays(network.decode(batch.images, batch.sizes))
+
+    def results(self, network: Network, batch: Batch) -> Arrays:
+        """Compute what metrics are given when a network is evaluated, see ``Task.evaluation_step``."""
+        ((found, _),) = decode_batches(network, [batch])
+        return found
 
     def measure(self, network: Network, samples: Samples) -> float:
         """Compute the headline of a network on samples."""

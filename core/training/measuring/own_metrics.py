@@ -138,6 +138,10 @@ class OwnMetrics:
         chosen = read_metrics(given)
         return cls({n: _make(n, m, task) if isinstance(m, str) else m for n, m in chosen.items()})
 
+    def names(self, result: str) -> bool:
+        """Check whether a result is that of one of these metrics."""
+        return any(result == name or result.startswith(f"{name}.") for name in self.metrics)
+
     def beside(self, task: Task) -> Metrics:
         """Return empty metrics that measure what the task's do, and these."""
         return _Both(task, self.metrics) if self.metrics else task.build_metrics()

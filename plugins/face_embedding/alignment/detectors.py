@@ -8,6 +8,7 @@ folder with weights) and returns the detector; users select it as ``"name:string
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from visiongraft.data.listing import list_images
 from visiongraft.data.samples import Image
 from visiongraft.errors import DataError, PluginError, near_matches
 from visiongraft.plugins.face_embedding.alignment.landmarks import SIDE, align
+from visiongraft.plugins.face_embedding.formats.lfw import LISTS
 from visiongraft.registry.functions import functions
 
 GROUP = "visiongraft.face_detectors"
@@ -115,6 +117,8 @@ def align_folder(
 ) -> AlignedFolder:
     """Align all images of a folder and write them as PNG, with the same subfolders and names.
 
+    Lists of pairs and people, in the format of LFW, are copied.
+
     Args:
         source: Folder of images, in any subfolders.
         target: Folder to write to; it must not be inside ``source``.
@@ -149,4 +153,6 @@ def align_folder(
         file = (target / path.relative_to(source)).with_suffix(".png")
         file.parent.mkdir(parents=True, exist_ok=True)
         PillowImage.fromarray(align(image, landmarks, side)).save(file)
+    for list_file in filter(Path.is_file, map(source.joinpath, LISTS)):
+        shutil.copy(list_file, target / list_file.name)
     return AlignedFolder(len(paths) - len(without), tuple(without), tuple(several))

@@ -18,6 +18,7 @@ SPLIT_FILES = {
     "test": ("people_test.txt",),
 }
 PEOPLE = "people.txt"
+LISTS = (*PAIR_FILES, *(name for names in SPLIT_FILES.values() for name in names), PEOPLE)
 
 Image = tuple[str, int]  # name of the person, one-based number of the image
 

@@ -146,3 +146,29 @@ def test_a_task_that_compares_images_is_refused(
     monkeypatch.setattr(type(model.task), "metrics_over_pairs", True)
     with pytest.raises(OptionError, match="compares images with each other"):
         visiongraft.fairness(model, table("pairs", {"a": (22, 0.0)}), groups="site")
+
+
+def test_own_metrics_are_compared_by_group_as_the_headline_is(run: Path, table: Table) -> None:
+    data = table("own", {"north": (40, 0.0), "south": (40, 0.4)})
+    metrics = ["f1=MulticlassF1Score", "each=MulticlassRecall(average=none)"]
+    found = visiongraft.fairness(run, data, groups="site", replicates=20, metrics=metrics)
+    whole = visiongraft.load(run).evaluate(data, by="site", metrics=metrics)
+    for group in found.groups:
+        value = group.metrics["f1"]
+        assert value.value == pytest.approx(whole["groups"][group.name]["f1"])
+        assert value.low <= value.value <= value.high
+    assert found.own == ("f1",)  # lists cannot be compared
+    assert found.chances["f1"] < 0.05
+    assert "largest difference in f1" in found.statements()[-1]
+    assert found.table()[0] == ["site", "images", "accuracy", "95 %", "f1", "95 %"]
+
+
+def test_own_metrics_of_the_command_are_refused_in_one_line_if_they_do_not_fit(
+    run: Path, table: Table, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = str(table("command", {"north": (22, 0.0), "south": (22, 0.4)}))
+    given = ["fairness", str(run), data, "--by", "site", "--replicates", "20"]
+    assert main([*given, "--metric", "kappa=MulticlassCohenKappa"]) == 0
+    assert "kappa" in capsys.readouterr().out
+    assert main([*given, "--metric", "Kappa"]) != 0
+    assert "torchmetrics has no metric 'Kappa'" in capsys.readouterr().err

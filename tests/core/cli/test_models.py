@@ -315,7 +315,7 @@ def test_predictions_are_written_to_one_file_and_printed_as_a_table(
     run: Run, trained: Path, images: Path
 ) -> None:
     (images / "red" / "damaged.png").write_bytes(b"")
-    code, out, err = run("predict", trained, images / "red", "--csv", "--out", "found.csv")
+    code, out, err = run("predict", trained, images / "red", "--csv", "-", "--out", "found.csv")
     assert (code, Path("found.csv").read_text()) == (0, out)
     head, *rows = out.splitlines()
     assert head.startswith("image,")
@@ -328,17 +328,37 @@ def test_predictions_are_written_to_one_file_and_printed_as_a_table(
 
 
 def test_csv_and_json_exclude_each_other(run: Run, trained: Path, images: Path) -> None:
-    code, _, err = run("predict", trained, images, "--csv", "--json")
+    code, _, err = run("predict", trained, images, "--csv", "-", "--json")
     assert code == 2
-    assert "--csv and --json both print to standard output" in err
+    assert "--csv - and --json both print to standard output" in err
 
 
-def test_a_file_after_csv_is_answered_with_the_right_option(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_table_is_written_beside_lines_and_drawn_images(
+    run: Run, trained: Path, images: Path
 ) -> None:
-    wanted = tmp_path / "found.csv"
-    assert main(["predict", "no-model", "a.jpg", "--csv", str(wanted)]) == 2
-    assert f"pass --out {wanted}" in capsys.readouterr().err.replace("\n", "")
+    _, table, _ = run("predict", trained, images / "blue", "--csv", "-")
+    code, out, _ = run("predict", trained, images / "blue", "--csv", "own.csv", "--out", "drawn")
+    assert (code, Path("own.csv").read_text()) == (0, table)
+    assert len(out.splitlines()) == len(table.splitlines()) - 1
+    assert Path("drawn/predictions.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            ["--csv", "found.txt"],
+            "--csv found.txt is not a path of a file with the suffix .csv; or pass -",
+        ),
+        (["--csv", "--out", "found.csv"], "--csv --out is not a path"),
+        (["--out", "-"], "to print predictions, pass --csv - or --json"),
+    ],
+)
+def test_what_is_no_table_is_answered_with_what_to_pass(
+    given: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "no-model", "a.jpg", *given]) == 2
+    assert message in capsys.readouterr().err.replace("\n", "")
 
 
 def test_several_processes_require_out(

@@ -157,6 +157,23 @@ def test_the_backbone_is_found_in_checkpoints_of_training_programs(
     assert torch.equal(backbone.state_dict()["body.0.weight"], published()["0.weight"])
 
 
+def test_a_part_under_a_prefix_of_the_users_own_is_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save({"state_dict": nested("nets.trunk.")}, tmp_path / "w.pth")
+    backbone = Tiny()
+    with caplog.at_level("INFO"):
+        load_weights(backbone, tmp_path / "w.pth")
+    assert torch.equal(backbone.state_dict()["body.0.weight"], published()["0.weight"])
+    assert "the tensors under nets.trunk. are taken" in caplog.text
+
+
+def test_parts_under_several_such_prefixes_are_refused(tmp_path: Path) -> None:
+    torch.save({**nested("query."), **nested("key.")}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match=r"under several prefixes \(query., key.\); save"):
+        load_weights(Tiny(), tmp_path / "w.pth")
+
+
 def test_a_part_that_lacks_tensors_is_refused_and_what_is_loaded_is_told_by_stage(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -16,7 +15,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 import visiongraft as vg
-from tests.plugins.text_encoders import tiny_clip
+from tests.exporters.open_classes import OTHERS, OWN, Pets, images, probabilities
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, ExportError, OptionError
 from visiongraft.exporters.onnx.open_classes import prove_other_classes
@@ -24,47 +23,18 @@ from visiongraft.exporters.open_graph import OpenGraph, open_graph
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.plugins.classification.task import Classification
 
-OWN, OTHERS = ["cat", "dog", "truck"], ["robin", "magpie", "heron", "swan", "owl"]
-
 
 @pytest.fixture(scope="module")
-def name(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tiny_clip.write_open_clip(tmp_path_factory.mktemp("clip") / "tiny")
-    return f"open_clip/local-dir:{folder}"
-
-
-@pytest.fixture(scope="module")
-def model(name: str) -> vg.TransferModel:
-    return vg.zero_shot(OWN, name)
-
-
-@pytest.fixture(scope="module")
-def file(model: vg.TransferModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(pets: Pets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "pets.onnx"
-    model.export(path, open_classes=True, max_batch=3)
+    pets.model.export(path, open_classes=True, max_batch=3)
     return path
 
 
-@pytest.fixture(scope="module")
-def classes(model: vg.TransferModel, name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("classes") / "birds.safetensors"
-    vg.save_classes(path, model, OTHERS, text=name)
-    return path
-
-
-def images() -> list[np.ndarray]:
-    generator = np.random.default_rng(0)
-    return [generator.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(3)]
-
-
-def probabilities(model: Any) -> np.ndarray:
-    return np.array([list(p.probabilities.values()) for p in model.predict(images())])
-
-
-def test_without_classes_the_file_predicts_its_own(file: Path, model: vg.TransferModel) -> None:
+def test_without_classes_the_file_predicts_its_own(file: Path, pets: Pets) -> None:
     predictor = Predictor(file)
     assert predictor.class_names == tuple(OWN)
-    np.testing.assert_allclose(probabilities(predictor), probabilities(model), atol=1e-5)
+    np.testing.assert_allclose(probabilities(predictor), probabilities(pets.model), atol=1e-5)
 
 
 def test_the_file_has_no_text_tower_and_names_its_source(file: Path) -> None:
@@ -74,14 +44,12 @@ def test_the_file_has_no_text_tower_and_names_its_source(file: Path) -> None:
     assert backbone["text: weights"] == "local-dir:tiny"
 
 
-def test_other_classes_are_predicted_as_a_model_of_these_would(
-    file: Path, classes: Path, name: str
-) -> None:
+def test_other_classes_are_predicted_as_a_model_of_these_would(file: Path, pets: Pets) -> None:
     predictor = Predictor(file)
-    predictor.use_classes(classes)
+    predictor.use_classes(pets.others)
     assert predictor.class_names == tuple(OTHERS)
     np.testing.assert_allclose(
-        probabilities(predictor), probabilities(vg.zero_shot(OTHERS, name)), atol=1e-5
+        probabilities(predictor), probabilities(vg.zero_shot(OTHERS, pets.text)), atol=1e-5
     )
 
 
@@ -103,10 +71,10 @@ def test_the_certificate_has_the_comparison_with_other_classes(file: Path) -> No
 
 
 def test_a_file_that_ignores_its_classes_is_not_proved(
-    file: Path, model: vg.TransferModel, tmp_path: Path
+    file: Path, pets: Pets, tmp_path: Path
 ) -> None:
     """The planted fault: the inputs exist, but the graph computes with constants."""
-    graph = open_graph(model.inference_graph())
+    graph = open_graph(pets.model.inference_graph())
     broken = onnx.load(file)
     for tensor, input_name in zip(
         list(broken.graph.initializer)[-2:], ("class_vectors", "class_biases"), strict=True
@@ -126,10 +94,10 @@ def test_a_file_that_ignores_its_classes_is_not_proved(
 
 
 def test_the_command_line_writes_and_takes_classes(
-    model: vg.TransferModel, file: Path, name: str, tmp_path: Path,
+    pets: Pets, file: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    model.save(tmp_path / "model")
+    pets.model.save(tmp_path / "model")
     out = tmp_path / "birds.safetensors"
     words = [
         "write-classes",
@@ -137,7 +105,7 @@ def test_the_command_line_writes_and_takes_classes(
         "robin",
         "magpie=magpie;black bird",
         "--text",
-        name,
+        pets.text,
     ]
     assert main([*map(str, words), "--out", str(out)]) == 0
     Image.fromarray(images()[0]).save(tmp_path / "a.png")
@@ -154,7 +122,7 @@ def test_the_command_line_writes_and_takes_classes(
 
 
 def test_files_of_classes_that_do_not_belong_are_refused(
-    file: Path, classes: Path, tmp_path: Path
+    file: Path, pets: Pets, tmp_path: Path
 ) -> None:
     predictor = Predictor(file)
     (tmp_path / "noise").write_bytes(b"noise" * 9)
@@ -173,16 +141,14 @@ def test_files_of_classes_that_do_not_belong_are_refused(
     assert predictor.class_names == tuple(OWN)
 
 
-def test_models_whose_classes_cannot_be_exchanged_are_refused(
-    model: vg.TransferModel, name: str, classes: Path, tmp_path: Path
-) -> None:
+def test_models_whose_classes_cannot_be_exchanged_are_refused(pets: Pets, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="needs input='uint8' and precision='fp32'"):
-        model.export(tmp_path / "m.onnx", open_classes=True, precision="fp16")
+        pets.model.export(tmp_path / "m.onnx", open_classes=True, precision="fp16")
     with pytest.raises(OptionError, match="not 'wordllama/l2_supercat_256'"):
-        vg.save_classes(tmp_path / "c", model, OTHERS, text="wordllama")
-    backbone = vg.zero_shot(OWN, name, weights=None)
+        vg.save_classes(tmp_path / "c", pets.model, OTHERS, text="wordllama")
+    backbone = vg.zero_shot(OWN, pets.text, weights=None)
     with pytest.raises(OptionError, match="or the encoder has other weights"):
-        vg.save_classes(tmp_path / "c", backbone, OTHERS, text=name)
+        vg.save_classes(tmp_path / "c", backbone, OTHERS, text=pets.text)
 
 
 def test_classes_of_a_map_are_centered_as_the_own_ones_are(tmp_path: Path) -> None:

@@ -11,63 +11,32 @@ import pytest
 from PIL import Image
 
 import visiongraft as vg
-from tests.plugins.text_encoders import tiny_clip
+from tests.exporters.open_classes import OTHERS, OWN, Pets, images, probabilities
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, ExportError, OptionError
 from visiongraft.exporters.open_graph import open_graph
 from visiongraft.exporters.pt2.exporter import prove_other_classes
 from visiongraft.exporters.pt2.runtime import Pt2Predictor
 
-OWN, OTHERS = ["cat", "dog", "truck"], ["robin", "magpie", "heron", "swan", "owl"]
-
 
 @pytest.fixture(scope="module")
-def name(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tiny_clip.write_open_clip(tmp_path_factory.mktemp("clip") / "tiny")
-    return f"open_clip/local-dir:{folder}"
-
-
-@pytest.fixture(scope="module")
-def model(name: str) -> vg.TransferModel:
-    return vg.zero_shot(OWN, name)
-
-
-@pytest.fixture(scope="module")
-def file(model: vg.TransferModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(pets: Pets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "pets.pt2"
-    model.export(path, open_classes=True, max_batch=3)
+    pets.model.export(path, open_classes=True, max_batch=3)
     return path
 
 
-@pytest.fixture(scope="module")
-def classes(model: vg.TransferModel, name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("classes") / "birds.safetensors"
-    vg.save_classes(path, model, OTHERS, text=name)
-    return path
-
-
-def images() -> list[np.ndarray]:
-    generator = np.random.default_rng(0)
-    return [generator.integers(0, 256, (40, 50, 3), dtype=np.uint8) for _ in range(3)]
-
-
-def probabilities(model: Any) -> np.ndarray:
-    return np.array([list(p.probabilities.values()) for p in model.predict(images())])
-
-
-def test_without_classes_the_file_predicts_its_own(file: Path, model: vg.TransferModel) -> None:
+def test_without_classes_the_file_predicts_its_own(file: Path, pets: Pets) -> None:
     predictor = Pt2Predictor(file)
     assert predictor.class_names == tuple(OWN)
-    np.testing.assert_allclose(probabilities(predictor), probabilities(model), atol=1e-5)
+    np.testing.assert_allclose(probabilities(predictor), probabilities(pets.model), atol=1e-5)
 
 
-def test_other_classes_are_predicted_as_a_model_of_these_would(
-    file: Path, classes: Path, name: str
-) -> None:
+def test_other_classes_are_predicted_as_a_model_of_these_would(file: Path, pets: Pets) -> None:
     predictor = Pt2Predictor(file)
-    predictor.use_classes(classes)
+    predictor.use_classes(pets.others)
     assert predictor.class_names == tuple(OTHERS)
-    expected = probabilities(vg.zero_shot(OTHERS, name))
+    expected = probabilities(vg.zero_shot(OTHERS, pets.text))
     np.testing.assert_allclose(probabilities(predictor), expected, atol=1e-5)
 
 
@@ -81,10 +50,10 @@ def test_the_file_describes_its_inputs_and_holds_its_classes_once(file: Path) ->
 
 
 def test_a_program_that_ignores_its_classes_is_not_proved(
-    model: vg.TransferModel, file: Path, monkeypatch: pytest.MonkeyPatch
+    pets: Pets, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The planted fault: the inputs exist, but the program computes with the classes of the model."""
-    graph, predictor = open_graph(model.inference_graph()), Pt2Predictor(file)
+    graph, predictor = open_graph(pets.model.inference_graph()), Pt2Predictor(file)
     assert len(prove_other_classes(predictor, graph, None, (3,))) == 2
     own = {name: value.numpy() for name, value in graph.values.items()}
     run = predictor.run
@@ -99,26 +68,24 @@ def test_a_program_that_ignores_its_classes_is_not_proved(
 
 
 def test_the_file_is_checked_again_and_takes_classes_on_the_command_line(
-    file: Path, classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    file: Path, pets: Pets, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(file)]) == 0
     Image.fromarray(images()[0]).save(tmp_path / "a.png")
     capsys.readouterr()
-    words = ["predict", file, tmp_path / "a.png", "--classes", classes, "--json"]
+    words = ["predict", file, tmp_path / "a.png", "--classes", pets.others, "--json"]
     assert main([*map(str, words)]) == 0
     (found,) = json.loads(capsys.readouterr().out)["predictions"]
     assert set(found["probabilities"]) == set(OTHERS)
 
 
-def test_what_does_not_belong_is_refused(
-    model: vg.TransferModel, file: Path, classes: Path, tmp_path: Path
-) -> None:
+def test_what_does_not_belong_is_refused(pets: Pets, file: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="open_classes"):
-        model.export(tmp_path / "m.pt2", open_classes="yes")
+        pets.model.export(tmp_path / "m.pt2", open_classes="yes")
     predictor = Pt2Predictor(file)
     predictor.metadata["open_inputs"] = {"class_vectors": ["classes", 7]}
     with pytest.raises(ArtifactError, match="does not belong to this model"):
-        predictor.use_classes(classes)
+        predictor.use_classes(pets.others)
     del predictor.metadata["open_inputs"]
     with pytest.raises(OptionError, match="the classes of this file are fixed"):
-        predictor.use_classes(classes)
+        predictor.use_classes(pets.others)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from visiongraft.certificate import Certificate
+from visiongraft.comparison import compare_arrays
 from visiongraft.errors import ExportError, OptionError
 from visiongraft.exporters.onnx.exporter import OnnxExporter
 from visiongraft.exporters.onnx.session import session_run
@@ -19,7 +21,7 @@ from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.exporters.verification.proof import verify
 from visiongraft.exporters.verification.recheck import recheck
-from visiongraft.verification.engine import Pair
+from visiongraft.verification.engine import TOLERANCE, Pair
 
 NAMES = ("embedding", "feature_map")
 
@@ -148,3 +150,26 @@ def test_ties_on_plain_images_do_not_excuse_them(exported: Any) -> None:
     assert pair.equal_but_for_ties(reference, candidate)
     without = {"index": reference["index"], "more": reference["more"]}
     assert not pair.equal_but_for_ties(without, {**without, "index": np.array([1])})
+
+
+def disagreements(*maps: tuple[float, float]) -> list[float]:
+    """Compare one map of an extra output after the other, each given by its value and the error in the file."""
+    pair = Pair(None, None, compare_arrays, extras=("cam",))  # type: ignore[arg-type]
+    sides = [(np.full((1, 2, 2), value), np.full((1, 2, 2), value + e)) for value, e in maps]
+    return [pair.disagreement({"cam": a}, {"cam": b}).difference for a, b in sides]
+
+
+def test_the_nearly_empty_map_of_a_plain_image_is_compared_relative_to_those_before_it() -> None:
+    rounding = 3e-7  # of the sums that a map of this size is made of
+    alone, after_others = (
+        disagreements((0.002, rounding))[0],
+        disagreements((1, 0), (0.002, rounding))[1],
+    )
+    assert alone > TOLERANCE
+    assert after_others == pytest.approx(rounding)
+
+
+def test_a_fault_in_a_nearly_empty_map_is_found() -> None:
+    assert disagreements((1.0, 0), (0.002, 0.001))[1] > TOLERANCE  # as large as half the map
+    assert disagreements((1.0, 0), (0.0, math.nan))[1] == math.inf
+    assert disagreements((1.0, 0), (0.5, 0.5e-3), (1.0, 0))[1] > TOLERANCE

@@ -239,5 +239,5 @@ def test_data_of_another_class_and_an_unknown_encoder_are_one_line(
     name = f"open_clip/local-dir:{folders['open_clip']}"
     with pytest.raises(DataError, match="blue thing"):
         vg.zero_shot(CLASSES[:2], name, data=colors)
-    with pytest.raises(PluginError, match="no text_encoder 'wordlama'"):
+    with pytest.raises(PluginError, match="no text encoder 'wordlama'"):
         vg.zero_shot(CLASSES, name, text="wordlama")

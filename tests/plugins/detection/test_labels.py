@@ -66,6 +66,41 @@ def test_images_with_faults_come_first_with_what_is_wrong() -> None:
     )
 
 
+@pytest.mark.parametrize("highest", [0.97, 0.6, 0.3])
+def test_faults_are_found_however_high_the_scores_of_a_detector_are(highest: float) -> None:
+    task = Detection(class_names=NAMES)
+    judge = task.label_judge()
+    for i in range(16):
+        found = detected(task, objects(i))
+        found["scores"] = np.where(found["scores"] > 0, highest * (1 - i / 50), 0.0)
+        given = with_fault(i, objects(i))
+        judge.update(found, task.collate([given]))
+    found = judge.compute()
+    assert np.flatnonzero(found.wrong).tolist() == sorted(FAULTS.values())
+
+
+def test_detections_of_nothing_with_low_scores_do_not_blame_labels() -> None:
+    task = Detection(class_names=NAMES)
+    judge = task.label_judge()
+    for i in range(16):
+        found = detected(
+            task, replace(objects(i), boxes=(*objects(i).boxes[:1], (90.0, 50.0, 110.0, 70.0)))
+        )
+        found["scores"] = np.where(found["scores"] > 0, 0.6, 0.0)
+        found["scores"][:, 1] = 0.2  # of a box where nothing is
+        judge.update(
+            found,
+            task.collate(
+                [
+                    Objects(
+                        objects(i).boxes[:1], objects(i).labels[:1], (100, 140), (False,), (400.0,)
+                    )
+                ]
+            ),
+        )
+    assert not judge.compute().wrong.any()
+
+
 def test_what_is_detected_within_a_crowd_region_is_not_missing() -> None:
     task = Detection(class_names=NAMES)
     judge = task.label_judge()

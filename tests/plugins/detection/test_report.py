@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from visiongraft.plugins.detection.report import confusion_counts, match_objects
+from visiongraft.plugins.detection.matching import match_objects
+from visiongraft.plugins.detection.report import confusion_counts
 
 LEFT, RIGHT = [0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]
 

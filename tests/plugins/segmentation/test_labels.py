@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,15 @@ from PIL import Image
 import visiongraft as vg
 from visiongraft.cli import main
 from visiongraft.errors import OptionError
+from visiongraft.mistakes.out_of_fold import _check_classes
 from visiongraft.plugins.segmentation.task import Segmentation
+from visiongraft.training.resuming.inputs import RunInputs
 
 NAMES = ("sky", "road", "car")
 
 
 def bound(**options: Any) -> Segmentation:
-    return Segmentation(class_names=NAMES, kind="multi_class", **options)
+    return Segmentation(**{"class_names": NAMES, "kind": "multi_class", **options})
 
 
 def mask_of(index: int, height: int = 40) -> np.ndarray[Any, Any]:
@@ -106,8 +109,47 @@ def test_the_wrong_masks_of_a_run_come_first(
 
 
 def test_settings_beside_a_run_are_refused(run: Path) -> None:
-    with pytest.raises(OptionError, match="leave out backbone, folds"):
-        vg.find_mistakes(run, backbone="simple_cnn", folds=3)
+    with pytest.raises(OptionError, match="leave out backbone"):
+        vg.find_mistakes(run, backbone="simple_cnn")
+
+
+def test_training_images_are_judged_by_models_that_have_not_seen_them(run: Path) -> None:
+    found = vg.find_mistakes(run, folds=2)
+    assert len({each.image for each in found.labels}) == len(found.labels) == 26
+    assert sum(each.split == "training" for each in found.labels) == 16
+    assert {Path(each.image).stem for each in found.labels[:2]} == {"2", "7"}
+    assert not any("not looked at" in line for line in found.left_out)
+    used = [set(RunInputs.read(fold).samples["training"]) for fold in folds_of(run)]  # type: ignore[union-attr]
+    assert len(used) == 2 and not used[0] & used[1] and len(used[0] | used[1]) == 16
+
+
+def test_folds_are_trained_once_and_again_for_other_labels(run: Path) -> None:
+    first = vg.find_mistakes(run, folds=2)
+    before = {fold: (fold / "metrics.jsonl").stat().st_mtime_ns for fold in folds_of(run)}
+    assert vg.find_mistakes(run, folds=2) == first
+    assert {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folds_of(run)} == before
+    mask = run.parent / "data/masks/train/3.png"
+    original = mask.read_bytes()
+    Image.fromarray(1 - np.asarray(Image.open(mask))).save(mask)
+    found = vg.find_mistakes(run, folds=2)
+    mask.write_bytes(original)
+    assert Path(found.labels[0].image).stem in {"2", "3", "7"}
+    assert len(folds_of(run)) == 4
+
+
+def test_more_folds_than_images_are_refused(run: Path) -> None:
+    with pytest.raises(OptionError, match="has 16 different training images"):
+        vg.find_mistakes(run, folds=17)
+
+
+def test_a_fold_without_a_class_is_refused_with_what_to_do() -> None:
+    whole, part = (SimpleNamespace(task=bound(class_names=names)) for names in (NAMES, NAMES[:2]))
+    with pytest.raises(OptionError, match=r"there is no car; .*class_names"):
+        _check_classes(whole, part, 1)  # type: ignore[arg-type]
+
+
+def folds_of(run: Path) -> list[Path]:
+    return sorted((run / "folds").iterdir())
 
 
 def test_data_without_a_trained_model_are_refused_with_what_to_do(run: Path) -> None:

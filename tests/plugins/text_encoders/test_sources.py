@@ -84,7 +84,7 @@ def test_libraries_leave_the_root_logger_alone(folders: dict[str, Path]) -> None
 def test_what_is_missing_is_one_line(
     tmp_path: Path, folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(PluginError, match="no text_encoder 'wordlama'; did you mean"):
+    with pytest.raises(PluginError, match="no text encoder 'wordlama'; did you mean"):
         load_text_encoder("wordlama")
     with pytest.raises(WeightsError, match="there are several: add one of"):
         load_text_encoder("open_clip/ViT-B-32")

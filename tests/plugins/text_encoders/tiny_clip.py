@@ -34,10 +34,10 @@ PROCESSOR: dict[str, Any] = {
 }
 
 
-def write_open_clip(folder: Path) -> Path:
+def write_open_clip(folder: Path, seed: int = 0) -> Path:
     """Write a network in the layout of open_clip."""
     folder.mkdir(parents=True)
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = open_clip.CLIP(**OPEN_CLIP)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     config = {"model_cfg": OPEN_CLIP, "preprocess_cfg": PREPROCESS}

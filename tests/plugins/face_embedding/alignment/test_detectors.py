@@ -65,6 +65,7 @@ def test_a_folder_is_aligned_with_its_names(tmp_path: Path) -> None:
     for person, image in {"ada": photo, "bob": photo[:, ::-1], "cem": photo[:10, :10]}.items():
         (tmp_path / "raw" / person).mkdir(parents=True)
         Image.fromarray(image).save(tmp_path / "raw" / person / "1.jpg")
+    (tmp_path / "raw" / "people_val.txt").write_text("ada\nbob\n")
 
     def detect(image: np.ndarray) -> Any:
         return at()(image) if len(image) < 20 else at((10, 10, 60), (80, 80, 20))(image)
@@ -76,6 +77,7 @@ def test_a_folder_is_aligned_with_its_names(tmp_path: Path) -> None:
         p.relative_to(tmp_path / "faces").as_posix() for p in (tmp_path / "faces").rglob("*.png")
     }
     assert names == {"ada/1.png", "bob/1.png"}
+    assert (tmp_path / "faces" / "people_val.txt").read_text() == "ada\nbob\n"
     assert Image.open(tmp_path / "faces" / "ada" / "1.png").size == (112, 112)
 
 
