@@ -19,7 +19,8 @@ from rich.text import Text
 
 HERE = Path(__file__).parent
 COLUMNS, ROWS = 80, 100  # no command that is drawn prints more rows
-FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # on a server; pages ask none for anything
+# Fonts on a server, as pages ask none for anything, and the name of the library.
+LEFT_OUT = re.compile(r"@font-face \{.*?\}\s*|\s*<!--.*?-->", re.DOTALL)
 PROMPT = "$ "
 
 
@@ -98,5 +99,5 @@ def draw(name: str, title: str, *parts: list[Text]) -> None:
                 console.print()
             for line in lines:
                 console.print(line, overflow="fold", soft_wrap=False)
-    text = FONTS.sub("", console.export_svg(title=title, unique_id=name))
+    text = LEFT_OUT.sub("", console.export_svg(title=title, unique_id=name))
     (HERE / f"{name}.svg").write_text(text, encoding="utf-8")

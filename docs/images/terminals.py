@@ -125,7 +125,7 @@ def lightning() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     shutil.copy(EXAMPLES / "lightning_classifier.py", ".")
-    command = "python lightning_classifier.py flowers --size 64 --out flowers.onnx 2> lightning.log"
+    command = "python -W ignore lightning_classifier.py flowers --size 64 --out flowers.onnx"
     draw("terminal-lightning", "the loop of Lightning", typed(command))
 
 
