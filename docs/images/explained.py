@@ -91,8 +91,8 @@ def tasks(folder: Path) -> None:
     model = vg.fit(
         SHAPES(folder),
         task="detection",
-        schedule="lp_ft(probe_epochs=5, probe_learning_rate=2e-3, learning_rate=3e-4)",
-        epochs=6,
+        schedule="full(learning_rate=1e-3)",
+        epochs=16,
         size=192,
         batch_size=8,
         **SETTINGS,
@@ -115,7 +115,7 @@ def tasks(folder: Path) -> None:
 def crops(model: Any, folder: Path) -> None:
     """Show what ``save_crops`` writes of one image, beside the drawn detections."""
     photos = [model.validation.load(i) for i in range(6)]
-    model.predict(photos, save=folder / "found", save_crops=True, score_threshold=0.5)
+    model.predict(photos, save=folder / "found", save_crops=True, score_threshold=0.4)
     drawn = sorted((folder / "found").glob("*.[jp][pn]g"))
     rows = [[(path.name, Image.open(path)) for path in drawn]]
     cropped = sorted((folder / "found" / "crops").glob("*/*.jpg"))
