@@ -125,7 +125,7 @@ def lightning() -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
     shutil.copy(EXAMPLES / "lightning_classifier.py", ".")
-    command = "python -W ignore lightning_classifier.py flowers --size 64 --out flowers.onnx"
+    command = "python -W ignore lightning_classifier.py flowers --size 64 --out flowers.onnx 2> log"
     draw("terminal-lightning", "the loop of Lightning", typed(command))
 
 
