@@ -302,6 +302,17 @@ class BackboneSource(ABC):
         """
         return name in self.names()
 
+    def lacks(self, name: str) -> str:
+        """Say what must be installed before this source can provide a name that it does not accept.
+
+        Args:
+            name: The part of a full name after the prefix and the slash.
+
+        Returns:
+            A line with the remedy; nothing by default.
+        """
+        return ""
+
     def recommended(self) -> Sequence[Recommendation]:
         """Return backbones worth knowing, for ``visiongraft backbones``; by default none."""
         return ()

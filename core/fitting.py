@@ -353,7 +353,7 @@ class _Common:
             inputs = resumed_inputs(run, inputs, checkpoint, self.data, self.allow_changed_data)
             accelerator.wait_for_everyone()  # all have compared before one writes
         if run.config.privacy is not None:
-            refuse_settings(run, accelerator.num_processes)
+            refuse_settings(run)
             if checkpoint is None:
                 begin_privacy(run)
         begin_groups(run, given_groups(run.config, self.groups))

@@ -37,6 +37,7 @@ from visiongraft.registry.callbacks import listen
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.adapter_folder import adapter_folder, is_adapter, save_adapter
 from visiongraft.saving.files import numbered, write_crops, write_prediction_files
+from visiongraft.saving.saved_config import CONFIG
 from visiongraft.saving.saved_model import model_folder, save_model
 from visiongraft.saving.training_images import TrainingImages, write_training_images
 from visiongraft.summary import Summary, html_facts, summarize
@@ -487,6 +488,6 @@ def load(
     return TransferModel(
         network,
         config.facts,
-        run_folder=given if path != given else None,
+        run_folder=given if path != given and (given / CONFIG).is_file() else None,
         training_images=TrainingImages.read(path),
     )

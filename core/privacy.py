@@ -11,6 +11,7 @@ from visiongraft.errors import OptionError
 from visiongraft.options import check_choice, check_integer, is_number, refuse_unknown
 
 ACCOUNTANTS = ("prv", "rdp")
+LARGEST = 200  # epsilon; accountants take ever longer for more
 FORM = "such as 'epsilon=3, delta=1e-5'"
 
 
@@ -23,7 +24,7 @@ class Privacy:
     images, are not protected.
 
     Attributes:
-        epsilon: Privacy budget of the whole run, above 0; smaller is more private.
+        epsilon: Privacy budget of the whole run, above 0 and at most 200; smaller is more private.
         delta: Probability of a failure, in (0, 1); well below 1 / number of training images.
         max_grad_norm: Norm to which the gradient of each image is clipped, above 0. The noise is
             proportional to it.
@@ -52,6 +53,11 @@ class Privacy:
             value = getattr(self, name)
             if not is_number(value) or value <= 0:
                 raise OptionError(f"privacy: {name}={value!r} is not a positive number")
+        if self.epsilon > LARGEST:
+            raise OptionError(
+                f"privacy: epsilon={self.epsilon:g} promises nothing, as an image may change probabilities by a factor of "
+                f"exp({self.epsilon:g}); take {LARGEST} at most, or omit privacy"
+            )
         if not is_number(self.delta) or not 0 < self.delta < 1:
             raise OptionError(f"privacy: delta={self.delta!r} is not in (0, 1)")
         check_choice("privacy: accountant", self.accountant, ACCOUNTANTS)

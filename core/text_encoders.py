@@ -193,6 +193,17 @@ class TextEncoderSource(ABC):
         """
         return name in self.names()
 
+    def lacks(self, name: str) -> str:
+        """Say what must be installed before this source can provide a name that it does not accept.
+
+        Args:
+            name: The part of a full name after the prefix and the slash.
+
+        Returns:
+            A line with the remedy; nothing by default.
+        """
+        return ""
+
     def example(self) -> str:
         """Return the name of a small encoder, for ``visiongraft.testing`` to try the source on."""
         return self.names()[0]

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING, Any
 
+from visiongraft.backbone import UNKNOWN
 from visiongraft.exporters.runtime.description import EXTRA, FORMAT
 from visiongraft.exporters.runtime.task_record import FUNCTIONS
 from visiongraft.exporters.task_record import functions_of
@@ -115,10 +116,10 @@ def named_input(inputs: Inputs, info: BackboneInfo) -> dict[str, Any]:
 
 
 def backbone_facts(model: TransferModel) -> dict[str, str]:
-    """Return ``name``, ``source``, ``weights``, ``license``, ``sha256`` of the backbone, if known."""
+    """Return ``name``, ``source``, ``weights``, ``sha256`` of the backbone, if known, and all licenses, known or not."""
     info = model.backbone_info
     facts = {"name": info.name, **info.provenance}
-    known = {key: value for key, value in facts.items() if value != "unknown"}
+    known = {k: v for k, v in facts.items() if v != UNKNOWN or k.rpartition(" ")[2] == "license"}
     return dict(without_folders(known))
 
 

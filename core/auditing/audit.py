@@ -39,6 +39,7 @@ from visiongraft.seeds import mix_seed, seeded
 from visiongraft.task import Task
 from visiongraft.task_contract.checks import read_evaluation
 from visiongraft.training.resuming.inputs import RunInputs
+from visiongraft.training.resuming.run_folder import check_run
 
 FEWEST = 10  # images on either side
 STEPS = 200  # of a shadow head, on all of its images together
@@ -119,6 +120,7 @@ def audit(
         )
     check_integer("canaries", canaries, least=0)
     folder = Path(run)
+    check_run(folder)
     model, found = load(folder), _data_of(folder)
     members = found.checked.train
     others = found.checked.validation if data is None else _others(model, data)

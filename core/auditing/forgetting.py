@@ -15,6 +15,7 @@ from visiongraft.options import checks_keywords
 from visiongraft.preparation.leaving_out import settings_without
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.training.resuming.inputs import RunInputs
+from visiongraft.training.resuming.run_folder import check_run
 
 RECORD = "forgotten.json"
 
@@ -45,6 +46,7 @@ def forget(run: str | Path, images: Sequence[str | Path], *, out: str | Path) ->
         ``visiongraft.forget("runs/flowers", ["flowers/train/rose/7.jpg"], out="runs/without")``
     """
     folder = Path(run)
+    check_run(folder)
     config, inputs = FitConfig.read(folder), RunInputs.read(folder)
     if config.data is None:
         raise OptionError(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.inputs import given_inputs
+from visiongraft.cli.inputs import given_inputs, skipped_line
 from visiongraft.cli.options import (
     BatchSize,
     Callbacks,
@@ -18,6 +18,7 @@ from visiongraft.cli.options import (
     MetricNames,
     TextEncoder,
     TimeLimit,
+    check_folder,
     check_suffix,
     parse_pairs,
     parse_score_threshold,
@@ -185,6 +186,8 @@ def predict(
         check_suffix("csv", csv, (".csv",), or_else="- for standard output")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
+    if folder is not None:
+        check_folder("out", folder)
     if save_crops and folder is None:
         raise OptionError("--save-crops needs --out FOLDER")
     threshold = parse_score_threshold(score_threshold)
@@ -224,9 +227,7 @@ def predict(
         if written not in (None, STDOUT):
             write_predictions(written, found, named)
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
-    if unreadable:
-        count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
+    lines += skipped_line(unreadable, inputs)
     if csv == STDOUT:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)
@@ -359,6 +360,7 @@ def _evaluate_exported(
 ) -> dict[str, Any]:
     """Evaluate an exported file with the metrics of its task, and the user's own."""
     from visiongraft.lookup.tasks import find_exported_task
+    from visiongraft.task_contract.optional import OptionalMethods
     from visiongraft.training.evaluation import measure_all
     from visiongraft.training.measuring.evaluation_data import prepare_evaluation
     from visiongraft.training.measuring.own_metrics import OwnMetrics
@@ -375,8 +377,14 @@ def _evaluate_exported(
         (predictor.run(images), task.collate([samples.target(i) for i in positions]), positions)
         for images, positions in batches
     )
-    own = OwnMetrics.of(metrics, task)
-    return {**measure_all(task, samples, by, decoded, own), **measured.facts}
+    results = measure_all(task, samples, by, decoded, OwnMetrics.of(metrics, task))
+    incomplete = type(task).proof_samples is not OptionalMethods.proof_samples
+    if incomplete and results.get(task.headline) is None:
+        raise OptionError(
+            f"{task.headline} of this model needs a part of it that exported files do not contain; evaluate the "
+            "model's folder instead, or see the certificate"
+        )
+    return {**results, **measured.facts}
 
 
 def _same_size(samples: Any, channels: int, batch_size: int) -> Iterator[tuple[Any, list[int]]]:

@@ -140,6 +140,9 @@ def find_source(name: str) -> tuple[BackboneSource, str]:
             f"backbone {name} is a network that was passed in memory; pass it again: load(folder, "
             "backbone=network), or fit(..., backbone=network, resume=True)"
         )
+    for prefix, short in split_names(name):
+        if prefix in sources and sources[prefix].lacks(short):
+            raise BackboneError(sources[prefix].lacks(short))
     raise BackboneError(plugins().missing("backbone", name, backbone_names(sources.values())))
 
 

@@ -67,6 +67,9 @@ def find_text_source(name: str) -> tuple[TextEncoderSource, str]:
     for prefix, short in _splits(name):
         if prefix in sources and (not short or _accepts(sources[prefix], short)):
             return sources[prefix], short or sources[prefix].names()[0]
+    for prefix, short in _splits(name):
+        if prefix in sources and sources[prefix].lacks(short):
+            raise PluginError(sources[prefix].lacks(short))
     known = [*sources, *text_encoder_names(sources.values())]
     raise PluginError(plugins().missing("text_encoder", name, known))
 

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, license_warning
-from visiongraft.errors import OptionError, WeightsError, name_some
+from visiongraft.errors import OptionError, WeightsError, name_some, type_and_message
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.lookup.tasks import requested_task
 from visiongraft.model import TransferModel
@@ -137,7 +137,13 @@ def _read_parts(task: Task, backbone: str | Path | nn.Module | None, weights: st
         return _Parts(task, backbone, None, {}, {}, f"the published weights of {backbone}", [])
     path = Path(weights)
     tensors = read_weights(path)
-    found = task.read_published(tensors)
+    try:
+        found = task.read_published(tensors)
+    except (LookupError, RuntimeError) as error:  # of a tensor that it relies on
+        raise WeightsError(
+            f"weights file {path} is like those that task {task.name!r} recognizes, but not complete "
+            f"({type_and_message(error)}); fetch it again"
+        ) from error
     if found is not None:
         return _published_parts(task, backbone, path, found)
     if backbone is None:

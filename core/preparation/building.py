@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from visiongraft.lookup.models import load_source_head
 from visiongraft.module_backbone import IN_MEMORY
 from visiongraft.network import Network
 from visiongraft.preparation.datasets import Given, RunData, read_run_data
-from visiongraft.preparation.kept_head import keep_head
+from visiongraft.preparation.kept_head import KeptHead, keep_head
 from visiongraft.preparation.starting import shown_start, start_folder, started_backbone
 from visiongraft.schedules import Schedule
 from visiongraft.seeds import preserved, random_state, restore_random_state, seed_everything
@@ -195,7 +196,58 @@ def build_run(
     Returns:
         The run before its first step.
     """
-    task, checked = data.task, data.checked
+    checked = data.checked
+    made = build_network(config, data.task, scratch, built)
+    network, kept = made.network, made.kept
+    if config.transfer_loss:
+        network.transfer = build_transfer(config, network, scratch)
+    return Run(
+        config=config,
+        network=network,
+        schedule=schedule,
+        optimizers=find_optimizers(data.task, config.optimizer),
+        training=checked.train,
+        validation=checked.validation,
+        folder=folder,
+        scratch=scratch,
+        warnings=(*made.notes, *(kept.warnings() if kept else ())),
+        notes=kept.notes() if kept else (),
+        kept_from_start=kept.facts() if kept else {},
+        evaluation={name: each.samples for name, each in data.evaluation.items()},
+        streams={name: each.samples for name, each in data.streams.items()},
+        digests=data.image_digests(config.in_channels),
+    )
+
+
+@dataclass(frozen=True)
+class BuiltNetwork:
+    """A network before its first step.
+
+    Attributes:
+        network: The network.
+        kept: What it has of the head of a model that training continues with.
+        notes: Lines on its adapters.
+    """
+
+    network: Network
+    kept: KeptHead | None
+    notes: Sequence[str]
+
+
+def build_network(
+    config: FitConfig, task: Task, scratch: Path, built: BuiltBackbone | None = None
+) -> BuiltNetwork:
+    """Build a network as a run begins with it, which needs no data.
+
+    Args:
+        config: The settings.
+        task: The task, bound to its data.
+        scratch: Where a model to continue with may be.
+        built: The backbone, if it was built before.
+
+    Raises:
+        VisiongraftError: It cannot be built, or its weights cannot be loaded.
+    """
     if built is None:
         built = build_backbone(config, task, scratch)
     backbone = built.backbone
@@ -211,24 +263,7 @@ def build_run(
     if config.gradient_checkpointing:
         checkpointed_modules(backbone)  # or refused
     notes = apply_adapters(network, [find_adapter(choice) for choice in config.adapters])
-    if config.transfer_loss:
-        network.transfer = build_transfer(config, network, scratch)
-    return Run(
-        config=config,
-        network=network,
-        schedule=schedule,
-        optimizers=find_optimizers(task, config.optimizer),
-        training=checked.train,
-        validation=checked.validation,
-        folder=folder,
-        scratch=scratch,
-        warnings=(*notes, *(kept.warnings() if kept else ())),
-        notes=kept.notes() if kept else (),
-        kept_from_start=kept.facts() if kept else {},
-        evaluation={name: each.samples for name, each in data.evaluation.items()},
-        streams={name: each.samples for name, each in data.streams.items()},
-        digests=data.image_digests(config.in_channels),
-    )
+    return BuiltNetwork(network, kept, notes)
 
 
 def build_transfer(config: FitConfig, network: Network, scratch: Path) -> Transfer:

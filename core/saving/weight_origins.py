@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from visiongraft.backbone import UNKNOWN, is_of_weights
+from visiongraft.backbone import BEFORE, DATA_LICENSE, UNKNOWN, is_of_weights
 from visiongraft.network import Network
 
 RANDOM = "random"  # weights that nobody has a license on
@@ -49,7 +49,8 @@ def weight_origins(network: Network, facts: Mapping[str, Any]) -> dict[str, dict
     elif ASSEMBLED in facts or START in facts:  # out of the same model or file as the backbone
         found["head"] = _part(count, own)
     else:
-        found["head"] = {"tensors": count, "source": "trained on the dataset alone"}
+        images = {k: v for k, v in own.items() if k.endswith(DATA_LICENSE) and BEFORE not in k}
+        found["head"] = {"tensors": count, "source": "trained on the dataset alone", **images}
     return found | inside
 
 

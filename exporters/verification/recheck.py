@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visiongraft.certificate import Comparison
 from visiongraft.comparison import compare_arrays
@@ -197,6 +197,12 @@ def _content(file: CertifiedFile) -> FileCheck:
     return FileCheck("content", True, "every byte is as certified")
 
 
+def _known(facts: Any) -> dict[str, Any]:
+    """Leave out what is unknown, which certificates state for licenses only."""
+    values = facts if isinstance(facts, dict) else {}
+    return {key: value for key, value in values.items() if value != "unknown"}
+
+
 def _metadata(file: CertifiedFile) -> FileCheck:
     """Check whether the metadata are those that were certified, and fit the certificate."""
     given, metadata = file.certificate, file.metadata
@@ -208,8 +214,7 @@ def _metadata(file: CertifiedFile) -> FileCheck:
     backbone = metadata.get("backbone")
     if isinstance(backbone, dict) and isinstance(provenance := backbone.get("provenance"), dict):
         facts = {"name": backbone.get("name"), **provenance}
-        known = {key: value for key, value in facts.items() if value != "unknown"}
-        wrong += ["backbone"] * (known != given.get("backbone"))
+        wrong += ["backbone"] * (_known(facts) != _known(given.get("backbone")))
     training = metadata.get("training")
     private = training.get("privacy") if isinstance(training, dict) else None
     wrong += ["privacy"] * ((private or {}) != given.get("privacy", {}))

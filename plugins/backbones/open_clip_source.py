@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from visiongraft.backbone import Backbone, BackboneInfo, BackboneSource, Features, name_stages
-from visiongraft.errors import WeightsError, one_line
+from visiongraft.errors import BackboneError, WeightsError, one_line
 from visiongraft.plugins.backbones.batches import features_of_any_number
 from visiongraft.plugins.backbones.blocks import repeated_blocks, set_image_channels
 from visiongraft.plugins.backbones.dry_run import dry_run
@@ -51,6 +51,9 @@ class OpenClipSource(BackboneSource):
         if is_published(name):
             return True
         return _is_installed() and (name in _names() or name in _architectures())
+
+    def lacks(self, name: str) -> str:
+        return "" if _is_installed() else str(_not_installed(f"{self.prefix}/{name}"))
 
     def build(
         self,
@@ -232,9 +235,10 @@ def split_tag(full: str, name: str) -> tuple[str, str | None]:
     """
     import open_clip
 
-    if name.startswith(FOLDER) and not any(map(Path(source_of(name)).glob, WEIGHTS)):
+    folder = Path(source_of(name))
+    if name.startswith(FOLDER) and not any(any(folder.glob(kind)) for kind in WEIGHTS):
         raise WeightsError(
-            f"{full}: {source_of(name)} contains no weights, such as open_clip_model.safetensors"
+            f"{full}: {folder} contains no weights, such as open_clip_model.safetensors"
         )
     kind, _, tag = (name, "", "") if is_published(name) else name.partition(".")
     if not (tag or is_published(kind)):
@@ -273,7 +277,11 @@ def _is_installed() -> bool:
 
 def _require(full: str) -> None:
     if not _is_installed():
-        raise missing_library(full, "open_clip_torch", "open-clip")
+        raise _not_installed(full)
+
+
+def _not_installed(full: str) -> BackboneError:
+    return missing_library(full, "open_clip_torch", "open-clip")
 
 
 @cache

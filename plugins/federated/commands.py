@@ -34,6 +34,10 @@ def federated(
 
     settings = FederatedConfig.read(config)
     if action == "app":
+        if resume:
+            raise OptionError(
+                "an app resumes by its run setting: flwr run ... --run-config resume=true"
+            )
         from visiongraft.plugins.federated.flower_app import write_app
 
         folder = write_app(settings, out)
@@ -65,7 +69,8 @@ def _sites(result: dict[str, object]) -> tuple[list[str], list[list[str]]]:
 def _summary(result: dict[str, object], out: Path) -> str:
     rounds, sent = result["rounds"], result["bytes"]
     assert isinstance(rounds, list) and isinstance(sent, int)
+    own = f"{out / 'model'}, those of the sites in " if result["model"] else ""
     return (
         f"{len(rounds)} rounds; {result['tensors']} tensors of {result['numbers']} numbers travelled, "
-        f"{sent / 1e6:.3f} MB in all; models in {out / 'sites'}"
+        f"{sent / 1e6:.3f} MB in all; models in {own}{out / 'sites'}"
     )

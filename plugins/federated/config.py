@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from visiongraft.config import fit_defaults
+from visiongraft.config import AUTO, fit_defaults
 from visiongraft.data.parsing import read_json, read_yaml
-from visiongraft.errors import OptionError, VisiongraftError, one_line
+from visiongraft.errors import OptionError, VisiongraftError, one_line, shorten
 from visiongraft.options import check_integer, is_number, refuse_unknown
 from visiongraft.plugins.federated.aggregation import Method, find_method
 from visiongraft.privacy import Privacy
@@ -29,6 +30,9 @@ NOT_OF_SITES = (
     "groups",
     "group_training",
 )
+
+LONGEST = 100
+SITE_NAME = re.compile(rf"[^\s./\\:](?:[^/\\:]{{0,{LONGEST - 2}}}[^\s/\\:])?")  # such as "site 1"
 
 OR_NONE = ("weights", "clip_norm", "privacy")  # for which the text "none" stands for none
 
@@ -92,6 +96,12 @@ class FederatedConfig:
             )
         if not isinstance(self.fit, Mapping) or not isinstance(self.sites, Mapping):
             raise OptionError("fit and sites are not settings by name")
+        for name in self.sites:
+            check_site_name(name)
+        if self.fit.get("schedule") == AUTO:
+            raise OptionError(
+                "federated: schedule='auto' chooses by a probe at each site; name one with a single phase, such as linear_probe"
+            )
         if "privacy" in self.fit:
             fit = {**self.fit, "privacy": _privacy(self.fit)}
             object.__setattr__(self, "fit", fit)
@@ -127,11 +137,31 @@ class FederatedConfig:
             if name not in values:
                 raise OptionError(f"{where} lacks {name!r}")
         personal = values.get("personal", ())
-        several = (personal,) if isinstance(personal, str) else tuple(personal)
+        several = (personal,) if isinstance(personal, str) else personal
+        if not isinstance(several, (list, tuple)) or not all(isinstance(n, str) for n in several):
+            raise OptionError(
+                f"personal={personal!r} is not 'norms', 'head', or names of stages and parameters"
+            )
         fit = values["fit"]
         if isinstance(fit, Mapping):  # TOML has no null
             fit = {n: None if n in OR_NONE and v == "none" else v for n, v in fit.items()}
-        return cls(**{**values, "fit": fit, "personal": several})
+        return cls(**{**values, "fit": fit, "personal": tuple(several)})
+
+
+def check_site_name(name: Any) -> None:
+    """Refuse names of sites that are no names of folders.
+
+    Args:
+        name: The name.
+
+    Raises:
+        OptionError: It is empty, too long, begins with a dot, or contains separators or characters that are not shown.
+    """
+    if not isinstance(name, str) or not SITE_NAME.fullmatch(name) or not name.isprintable():
+        raise OptionError(
+            f"{shorten(repr(name))} is no name of a site, which is that of a folder, too: at most {LONGEST} letters, "
+            "digits and signs, without separators, and no dot at the beginning"
+        )
 
 
 def _privacy(fit: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -30,12 +30,16 @@ class Declared:
         buffers: Names of those that are statistics, not parameters.
         frozen: Digest of all tensors that do not train, which is equal at all sites.
         task: What the task says about its results, such as names of classes, which must mean the same everywhere.
+        task_name: Name by which the task is found.
+        task_options: Its options, of which the server makes the task of its model.
     """
 
     shapes: dict[str, tuple[int, ...]]
     buffers: tuple[str, ...]
     frozen: str
     task: Mapping[str, Any] = field(default_factory=dict)
+    task_name: str = ""
+    task_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def numbers(self) -> int:
@@ -45,17 +49,21 @@ class Declared:
     def to_json(self) -> dict[str, Any]:
         """Return the declaration as JSON values."""
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
-        about = {"frozen": self.frozen, "task": dict(self.task)}
-        return {"shapes": shapes, "buffers": list(self.buffers), **about}
+        about = {"frozen": self.frozen, "task": dict(self.task), "task_name": self.task_name}
+        options = {"task_options": dict(self.task_options)}
+        return {"shapes": shapes, "buffers": list(self.buffers), **about, **options}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Declared:
         """Make it from what ``to_json`` returned."""
         shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
-        return cls(shapes, tuple(values["buffers"]), values["frozen"], values.get("task", {}))
+        named = {name: values[name] for name in ("frozen", "task", "task_name", "task_options")}
+        return cls(shapes, tuple(values["buffers"]), **named)
 
     def difference(self, other: Declared) -> str:
         """Describe how another declaration differs; nothing if it does not."""
+        if self.task_name != other.task_name:
+            return f"the task is {self.task_name!r} here and {other.task_name!r} there"
         for name in sorted(self.task.keys() | other.task.keys()):
             own, others = self.task.get(name), other.task.get(name)
             if own != others:

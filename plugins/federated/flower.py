@@ -18,7 +18,11 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from visiongraft.errors import OptionError, VisiongraftError, one_line
-from visiongraft.plugins.federated.config import FederatedConfig, FederatedError
+from visiongraft.plugins.federated.config import (
+    FederatedConfig,
+    FederatedError,
+    check_site_name,
+)
 from visiongraft.plugins.federated.exchange import Declared
 from visiongraft.plugins.federated.flower_secure import MASKS, secure_round, train_masked
 from visiongraft.plugins.federated.server import Hello, Reply, run_rounds
@@ -163,9 +167,10 @@ class FlowerSites:
         for label, (about, payload) in sorted(answers.items()):
             try:
                 name = str(about["site"])
+                check_site_name(name)
                 declared, images = Declared.of(about["declared"]), int(about["images"])
                 hello = Hello(declared, images, payload, str(about["license"]))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OptionError) as error:
                 failed[label] = f"its answer cannot be read ({one_line(error)})"
                 continue
             if name in hellos:

@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 
 from visiongraft.backbone import DATA_LICENSE, UNKNOWN, license_warning
 from visiongraft.errors import ArtifactError, VisiongraftError, name_some
+from visiongraft.options import is_integer
 from visiongraft.plugins.federated.aggregation import Moments, Update
 from visiongraft.plugins.federated.config import FederatedConfig, FederatedError
 from visiongraft.plugins.federated.exchange import Declared, decode, encode, size
+from visiongraft.plugins.federated.server_model import facts_of, server_model
 from visiongraft.saving.files import write_json
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
 from visiongraft.seeds import mix_seed
@@ -26,7 +28,8 @@ from visiongraft.seeds import mix_seed
 log = logging.getLogger("visiongraft")
 
 STATE = "state.safetensors"
-FORMAT = 1
+MODEL = "model"  # folder of the server's model
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Server:
         values: The global values.
         moments: Of methods that have any.
         rounds: One record per finished round.
+        images: Number of training images by site, as declared before the first round.
     """
 
     config: FederatedConfig
@@ -106,6 +110,7 @@ class Server:
     values: dict[str, NDArray[np.float32]]
     moments: Moments = field(default_factory=dict)
     rounds: list[dict[str, Any]] = field(default_factory=list)
+    images: Mapping[str, int] = field(default_factory=dict)
 
     def choose(self, sites: Sequence[str]) -> list[str]:
         """Choose the sites of the next round, at random."""
@@ -145,14 +150,13 @@ class Server:
         for site in chosen:
             if site not in replies and site not in failed:
                 failed[site] = "no reply"
-        for site, reason in sorted(failed.items()):
-            log.warning("round %d: site %r: %s", len(self.rounds) + 1, site, reason)
         if len(updates) < self.config.least_sites:
-            reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(failed.items()))
             raise FederatedError(
                 f"round {len(self.rounds) + 1}: {_sites(len(updates))} sent an update and least_sites is "
-                f"{self.config.least_sites} ({reasons}); the state is kept, so that it can be resumed"
+                f"{self.config.least_sites} ({_reasons(failed)}); the state is kept, so that it can be resumed"
             )
+        for site, reason in sorted(failed.items()):
+            log.warning("round %d: site %r: %s", len(self.rounds) + 1, site, reason)
         sent = size(encode(self.values))
         self.values = self.config.aggregation.combine(
             self.values, updates, self.moments, self.declared.buffers
@@ -174,8 +178,12 @@ class Server:
             raise FederatedError(
                 "its receipts show other frozen tensors than those of the other sites"
             )
-        if not isinstance(reply.images, int) or reply.images < 1:
+        if not is_integer(reply.images) or reply.images < 1:
             raise FederatedError(f"it claims to have {reply.images!r} images")
+        if reply.images != (before := self.images.get(site, reply.images)):
+            raise FederatedError(
+                f"it claims to have {reply.images} images, and had {before} before"
+            )
         return Update(site, reply.images, values)
 
     def licenses(self, stated: Mapping[str, str]) -> dict[str, str]:
@@ -206,7 +214,9 @@ class Server:
         """
         arrays, about = read_tensors(folder / STATE)
         if about.get("format") != FORMAT:
-            raise ArtifactError(f"{folder / STATE} is not the state of a server")
+            raise ArtifactError(
+                f"{folder / STATE} is not the state of a server, or one of another version of visiongraft"
+            )
         now, before = (json.loads(json.dumps(c)) for c in (asdict(config), about["config"]))
         other = [
             n for n in now if n not in ("rounds", "timeout") and now[n] != before.get(n, now[n])
@@ -262,8 +272,8 @@ def run_rounds(
         resume: Go on from the state in the folder.
 
     Returns:
-        JSON values: ``rounds``, the final ``metrics`` by site, ``tensors``, ``bytes``, and the ``licenses`` of the images
-        of all sites that sent an update.
+        JSON values: ``rounds``, the final ``metrics`` by site, ``tensors``, ``bytes``, the ``licenses`` of the images
+        of all sites that sent an update, and ``model``, the folder of the server's model.
 
     Raises:
         FederatedError: Too few sites took part.
@@ -271,13 +281,13 @@ def run_rounds(
     if not resume and (folder / STATE).exists():
         raise FederatedError(f"{folder} contains a training; resume it, or choose another folder")
     hellos, absent = transport.hello()
+    if len(hellos) < config.least_sites:
+        reasons = f" ({_reasons(absent)})" if absent else ""
+        raise FederatedError(
+            f"{_sites(len(hellos))} can train, and least_sites is {config.least_sites}{reasons}"
+        )
     for site, reason in sorted(absent.items()):
         log.warning("site %r does not take part: %s", site, reason)
-    if len(hellos) < config.least_sites:
-        reasons = "; ".join(f"{site}: {reason}" for site, reason in sorted(absent.items()))
-        raise FederatedError(
-            f"{_sites(len(hellos))} can train, and least_sites is {config.least_sites} ({reasons or 'no site answers'})"
-        )
     for site, hello in sorted(hellos.items()):
         for line in license_warning("", {"license": "", DATA_LICENSE: hello.license}):
             log.warning("site %r: %s", site, line)
@@ -286,6 +296,7 @@ def run_rounds(
         declared, server = server.declared, Server.resumed(config, folder)
         if difference := server.declared.difference(declared):
             raise FederatedError(f"sites train another model than before: {difference}")
+    server.images = {site: hello.images for site, hello in hellos.items()}
     server.write()
     while len(server.rounds) < config.rounds:
         started = time.monotonic()
@@ -306,10 +317,12 @@ def run_rounds(
     for site, reason in sorted(failures.items()):
         log.warning("site %r has no final model: %s", site, reason)
     totals = [r["bytes_to_sites"] + r["bytes_from_sites"] for r in server.rounds]
+    mean = _mean(metrics)
     summary = {
         "rounds": server.rounds,
         "metrics": metrics,
-        "mean": _mean(metrics),
+        "mean": mean,
+        **_saved_model(server, licenses, mean),
         "tensors": len(server.declared.shapes),
         "numbers": server.declared.numbers,
         "bytes": sum(totals),
@@ -318,6 +331,28 @@ def run_rounds(
     }
     write_json(folder / "result.json", summary)
     return summary
+
+
+def _saved_model(
+    server: Server, licenses: Mapping[str, str], mean: Mapping[str, float]
+) -> dict[str, Any]:
+    """Save the model of the server, and return its folder, or why there is none."""
+    facts = facts_of(server.config, server.rounds, mean, len(server.declared.shapes))
+    try:
+        model = server_model(server.config, server.declared, server.values, licenses, facts)
+        model.save(server.folder / MODEL)
+    except VisiongraftError as error:
+        log.warning("the server has no model of its own: %s", error)
+        return {"model": None, "without_model": str(error)}
+    return {"model": MODEL}
+
+
+def _reasons(failures: Mapping[str, str]) -> str:
+    """Say why sites failed, each reason once."""
+    sites: dict[str, list[str]] = {}
+    for site, reason in sorted(failures.items()):
+        sites.setdefault(reason, []).append(site)
+    return "; ".join(f"{', '.join(names)}: {reason}" for reason, names in sites.items())
 
 
 def _sites(count: int) -> str:

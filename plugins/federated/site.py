@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,33 +16,39 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from visiongraft.backbone import DATA_LICENSE, UNKNOWN
-from visiongraft.config import fit_defaults
+from visiongraft.backbone import DATA_LICENSE, UNKNOWN, license_warning
 from visiongraft.errors import OptionError
 from visiongraft.hookspecs import hookimpl
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
-from visiongraft.plugins.federated.config import FederatedConfig
+from visiongraft.plugins.federated.common import (
+    asked_of_fit,
+    begin_phase,
+    digest_of,
+    frozen_digest,
+    state_licenses,
+)
+from visiongraft.plugins.federated.config import FederatedConfig, check_site_name
 from visiongraft.plugins.federated.exchange import Declared, decode, encode
 from visiongraft.plugins.federated.spending import Spending
 from visiongraft.preparation.arguments import new_settings
-from visiongraft.preparation.building import prepare_run
+from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given
 from visiongraft.preparation.starting import find_start
 from visiongraft.registry.callbacks import listen
+from visiongraft.registry.manager import plugins
 from visiongraft.saving.files import through_json
 from visiongraft.saving.tensor_files import read_tensors, write_tensors
-from visiongraft.schedules import Phase
 from visiongraft.seeds import mix_seed
 from visiongraft.training.batches.sources import ImageBatches
 from visiongraft.training.engine import Engine
 from visiongraft.training.evaluation import scalars
 from visiongraft.training.execution.devices import make_accelerator
-from visiongraft.training.freezing import digest, frozen_tensors
-from visiongraft.training.private.refusals import freeze_norms, refuse_settings
+from visiongraft.training.measuring.own_metrics import read_metrics
+from visiongraft.training.private.refusals import refuse_settings
 from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.run import Run
-from visiongraft.training.trainable import apply_phase, selected_parameters
+from visiongraft.training.trainable import selected_parameters
 from visiongraft.tuning.batch_finder import set_batch_size
 
 log = logging.getLogger("visiongraft")
@@ -97,25 +100,27 @@ class Site:
         folder: Path,
         license: str | None = None,
     ) -> None:
+        check_site_name(name)
         self.name, self.config, self.folder = name, config, folder
         self._scratch = TemporaryDirectory(prefix="visiongraft-site-")
         scratch = Path(self._scratch.name)
-        asked = {**fit_defaults(), "learning_rate": None, **config.fit, "data": data}
+        asked = asked_of_fit(config, data=data)
         asked["data_license"] = license or asked["data_license"]
         origin = find_start(asked)
-        settings, task, schedule = new_settings({**asked, "select": "last"}, origin)
+        settings, task, schedule = new_settings(asked, origin)
+        check_streams(settings, task)
         self.accelerator = make_accelerator(settings)
+        given = Given(data, start=origin, metrics=read_metrics(asked["metrics"]))
         self.run, self.found = prepare_run(
-            Given(data, start=origin), task, settings, schedule, self.accelerator, None, scratch
+            given, task, settings, schedule, self.accelerator, None, scratch
         )
         set_batch_size(self.run, asked["batch_size"], self.accelerator)
         self.network = self.run.network
         self.license = str(self.network.backbone.info.provenance.get(DATA_LICENSE, UNKNOWN))
-        apply_phase(self.network, _only_phase(self.run))
+        begin_phase(self.network, schedule, self.run.config)
         self.spending: Spending | None = None
         if settings.privacy is not None:
-            refuse_settings(self.run, self.accelerator.num_processes)
-            freeze_norms(self.network)
+            refuse_settings(self.run)
             self.spending = Spending.of(self.run, config.rounds, name, folder)
         trained = _changing(self.network)
         personal = _personal(self.network, config.personal) & trained.keys()
@@ -129,9 +134,20 @@ class Site:
         self.declared = Declared(
             {name: tuple(tensor.shape) for name, tensor in travels.items()},
             tuple(name for name in travels if name not in parameters),
-            _digest({n: digest(t) for n, t in frozen_tensors(self.network).items()}),
+            frozen_digest(self.network),
             through_json(self.network.task.metadata()),
+            plugins().name_of("task", type(self.network.task)),
+            through_json(self.network.task.options()),
         )
+        self._warn()
+
+    def _warn(self) -> None:
+        """Log once what each round would log again, but for what the server says of licenses."""
+        of_server = license_warning("", {"license": "", DATA_LICENSE: self.license})
+        for line in self.run.warnings:
+            if line not in of_server:
+                log.warning("site %r: %s", self.name, line)
+        self.run.warnings = ()
 
     def values(self) -> dict[str, bytes]:
         """Return the present values of the tensors that travel."""
@@ -164,7 +180,7 @@ class Site:
         metrics = scalars(run.history[-1]["validation"])
         if self.spending is not None:
             metrics["epsilon"] = self.spending.facts()["epsilon"]
-        return Trained(self.values(), len(run.training), metrics, _digest(receipt["frozen"]))
+        return Trained(self.values(), len(run.training), metrics, digest_of(receipt["frozen"]))
 
     def finish(self, payload: Mapping[str, bytes], licenses: Mapping[str, str]) -> dict[str, float]:
         """Measure the final values on the site's own validation images, and save its model.
@@ -194,7 +210,7 @@ class Site:
             "training": {"schedule": self.run.config.schedule, "epochs": self.run.config.epochs},
             "metrics": results,
         }
-        self._state_licenses(licenses)
+        state_licenses(self.network, licenses)
         model = TransferModel(self.network, facts, self.run.validation, None)
         model.save(self.folder / "model")
         return {**metrics, "images": float(len(self.run.validation))}
@@ -207,14 +223,6 @@ class Site:
                 "validation images": len(self.run.validation),
             }
         return {**self.found.splits.facts, **self.found.checked.report.counts()}
-
-    def _state_licenses(self, licenses: Mapping[str, str]) -> None:
-        """Put the licenses of all sites in place of that of this one."""
-        info = self.network.backbone.info
-        origin = {key: value for key, value in info.provenance.items() if key != DATA_LICENSE}
-        if set(licenses.values()) - {UNKNOWN}:
-            origin |= {f"site {name}: {DATA_LICENSE}": text for name, text in licenses.items()}
-        self.network.backbone.info = replace(info, provenance=origin)
 
     def close(self) -> None:
         """Remove temporary files."""
@@ -275,20 +283,6 @@ def _pull(held: list[Tensor], begun: list[Tensor], mu: float, *_: Any) -> None:
             parameter.grad.add_(parameter.detach() - start, alpha=mu)
 
 
-def _only_phase(run: Run) -> Phase:
-    phases = run.schedule.phases(run.network.backbone.stages, run.config.epochs)
-    phase = next(phases)
-    with suppress(LookupError):  # of one that reads a history, which sites do not have
-        try:
-            phases.send([])
-        except StopIteration:
-            return phase
-    raise OptionError(
-        f"federated: schedule {run.schedule.name!r} has several phases; choose one with a single phase, "
-        "such as linear_probe, last_n or full"
-    )
-
-
 def _changing(network: Network) -> dict[str, Tensor]:
     """Return what a phase changes: parameters that train, and statistics that are updated."""
     state = network.state_dict()
@@ -320,7 +314,3 @@ def _personal(network: Network, asked: tuple[str, ...]) -> set[str]:
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
     return tensor.detach().to("cpu", torch.float32).contiguous().numpy()
-
-
-def _digest(digests: Mapping[str, str]) -> str:
-    return hashlib.sha256(json.dumps(sorted(digests.items())).encode()).hexdigest()

@@ -36,6 +36,9 @@ class OpenClipTextSource(TextEncoderSource):
     def accepts(self, name: str) -> bool:
         return OpenClipSource().accepts(name)
 
+    def lacks(self, name: str) -> str:
+        return OpenClipSource().lacks(name)
+
     def example(self) -> str:
         return "ViT-S-32-alt"
 

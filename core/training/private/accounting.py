@@ -10,6 +10,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any
 
+from accelerate.utils import broadcast_object_list
+
 from visiongraft.errors import OptionError, PluginError
 from visiongraft.privacy import Privacy
 from visiongraft.training.run import Run
@@ -43,7 +45,7 @@ def asked_privacy(run: Run) -> Privacy | None:
 
 
 def lot_size(run: Run) -> int:
-    """Return how many images a step sees on average."""
+    """Return how many images a step sees on average, in all processes together."""
     return min(run.config.batch_size * run.config.accumulate, len(run.training))
 
 
@@ -84,7 +86,7 @@ def begin_privacy(run: Run, trainings: int = 1) -> None:
     run.state = replace(
         run.state,
         privacy={
-            "noise_seed": secrets.randbits(SECRET_BITS) if seed is None else seed,
+            "noise_seed": _secret_seed() if seed is None else seed,
             "noise_multiplier": noise,
             "sample_rate": rate,
         },
@@ -95,6 +97,12 @@ def begin_privacy(run: Run, trainings: int = 1) -> None:
     )
     run.notes += (line,)
     run.warnings += _warnings(privacy, len(run.training))
+
+
+def _secret_seed() -> int:
+    """Draw a seed that all processes of the run share."""
+    (seed,) = broadcast_object_list([secrets.randbits(SECRET_BITS)])
+    return int(seed)
 
 
 def spent_epsilon(run: Run) -> float:
@@ -167,7 +175,7 @@ def _warnings(privacy: Privacy, images: int) -> tuple[str, ...]:
         found.append(
             "privacy: whoever knows noise_seed can remove the noise; omit it outside experiments"
         )
-    if privacy.delta > 1 / images:
+    if privacy.delta >= 1 / images:
         found.append(
             f"privacy: delta={privacy.delta:g} allows to publish one of {images} images as it is; choose a "
             f"delta well below {1 / images:.1g}"

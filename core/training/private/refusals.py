@@ -22,12 +22,11 @@ TOLERANCE = 1e-3  # of the largest value of a gradient, for rounding
 DRAWS = 8  # of the samples' mixing
 
 
-def refuse_settings(run: Run, processes: int) -> None:
+def refuse_settings(run: Run) -> None:
     """Refuse settings and tasks whose steps use more than single images.
 
     Args:
         run: The run.
-        processes: Number of its processes.
 
     Raises:
         OptionError: One of them does not go with privacy.
@@ -41,9 +40,11 @@ def refuse_settings(run: Run, processes: int) -> None:
             "how many training images each group has is not covered; omit groups, and measure the model by fairness"
         )
     if config.precision != "no":
-        _refuse(f"precision={config.precision!r} rounds the gradients that are clipped; omit it")
-    if processes > 1:
-        _refuse(f"the noise is that of one process, and there are {processes}; start one")
+        # In a batch of other images it is rounded otherwise, and the clipped gradients of all change a little.
+        _refuse(
+            f"precision={config.precision!r} rounds the gradient of an image depending on the others in its batch, which "
+            "clipping does not bound; omit it"
+        )
     if len(run.optimizers) > 1 or task.adversarial:
         _refuse(f"task {task.name!r} trains several parts against each other")
     if task.loss_over_pairs:

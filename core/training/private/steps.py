@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from visiongraft.adaptation.layers import Adapted, adapter_of
 from visiongraft.data.batch import Batch
-from visiongraft.data.loader import BatchIndices
+from visiongraft.data.loader import BatchIndices, shard_batches
 from visiongraft.errors import OptionError
 from visiongraft.loss_parts import read_parts
 from visiongraft.seeds import mix_seed
@@ -41,6 +42,9 @@ class PrivateSteps(Steps):
     Each image is in a step with the same probability, independently of the others (Poisson sampling), so
     that steps see different numbers of images, and may see none. Batches of a step are accumulated.
 
+    Several processes share the images of each step: all draw the same ones, their sums of clipped gradients are added up,
+    and noise is added to the whole once. So a run is the same mechanism, with the same budget, as in one process.
+
     Attributes:
         optimizer: Opacus' view of the phase's optimizer.
     """
@@ -48,8 +52,9 @@ class PrivateSteps(Steps):
     optimizer: Any = field(default=None)
 
     def plan(self) -> list[BatchIndices]:
-        """Sample the images of the steps of the present epoch, and divide each step into batches."""
-        run, size = self.run, self.run.config.batch_size
+        """Sample the images of the steps of the present epoch, and divide each step into batches and processes."""
+        run, processes = self.run, self.accelerator.num_processes
+        size = run.config.batch_size * processes
         generator = torch.Generator().manual_seed(self._seed("sample", run.state.epoch))
         sampler = opacus("utils.uniform_sampler").UniformWithReplacementSampler(
             num_samples=len(run.training),
@@ -57,13 +62,17 @@ class PrivateSteps(Steps):
             generator=generator,
             steps=steps_per_epoch(run),
         )
-        steps = [[[lot[i : i + size]] for i in range(0, max(1, len(lot)), size)] for lot in sampler]
+        steps = [
+            shard_batches([lot[i : i + size] for i in range(0, max(1, len(lot)), size)], processes)
+            for lot in sampler
+        ]
         self.count = len(steps)
         return steps
 
     def mine(self, steps: list[BatchIndices]) -> list[list[int]]:
-        """Return the images of each batch; a step that sees none loads one, and does not count it."""
-        return [part or [0] for step in steps for (part,) in step]
+        """Return the images of each batch of this process; for one that has none it loads one, and does not count it."""
+        rank = self.accelerator.process_index
+        return [batch[rank] or [0] for step in steps for batch in step]
 
     @contextmanager
     def phase(self, optimizers: Sequence[PhaseOptimizer], batches: PhaseBatches) -> Iterator[None]:
@@ -104,12 +113,17 @@ class PrivateSteps(Steps):
     def _update(
         self, model: nn.Module, each: PhaseOptimizer, step: BatchIndices, batches: Iterable[Batch]
     ) -> dict[str, list[float]]:
-        """Clip and sum the gradients of the images of one step, add noise, and make the step."""
+        """Clip and sum the gradients of the images of one step, add noise, and make the step.
+
+        The network itself is run, not ``model``, which would average gradients over processes before they are clipped.
+        """
+        network, rank = self.run.network, self.accelerator.process_index
         sums: dict[str, list[float]] = {}
-        for (part,), batch in zip(step, batches, strict=True):
+        for whole, batch in zip(step, batches, strict=True):
+            part = whole[rank]
             for parameter in self.optimizer.params:
                 parameter.grad_sample = None
-            parts = read_parts(model(batch), self.run.network.task.name)
+            parts = read_parts(network(batch), network.task.name)
             backward(parts)
             for parameter in self.optimizer.params:
                 if parameter.grad_sample is None:  # the loss does not reach it
@@ -121,12 +135,26 @@ class PrivateSteps(Steps):
             self.optimizer.clip_and_accumulate()
             add_parts(sums, parts, len(part))
         self._check_finite(sums)
+        self._add_up()
         self.optimizer.generator.manual_seed(self._seed("noise", self.run.state.steps))
         self.optimizer.add_noise()
         self.optimizer.scale_grad()
+        self._spread()
         self._finish(model, each)
         self.optimizer.zero_grad()
         return sums
+
+    def _add_up(self) -> None:
+        """Add up the clipped gradients of all processes."""
+        if self.accelerator.num_processes > 1:
+            for parameter in self.optimizer.params:
+                parameter.summed_grad = self.accelerator.reduce(parameter.summed_grad)
+
+    def _spread(self) -> None:
+        """Let all processes make the step of the first, whose generator may draw other noise than theirs."""
+        if self.accelerator.num_processes > 1:
+            for parameter in self.optimizer.params:
+                parameter.grad.copy_(broadcast(parameter.grad.contiguous()))
 
     def _clip(self, each: PhaseOptimizer) -> None:
         """Do nothing: the gradients of single images have been clipped."""

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from visiongraft.errors import OptionError
+from visiongraft.errors import ArtifactError, OptionError
 from visiongraft.saving.lock import locked, remove_abandoned
+from visiongraft.saving.saved_model import WEIGHTS
 from visiongraft.system.processes import is_alive
 from visiongraft.training.resuming.chosen_callbacks import FILE as CALLBACKS
 from visiongraft.training.resuming.inputs import FILE as INPUTS
@@ -85,6 +86,21 @@ def scratch_folder() -> Iterator[Path]:
     remove_abandoned(Path(tempfile.gettempdir()).glob(f"{SCRATCH}*"))
     with tempfile.TemporaryDirectory(prefix=SCRATCH) as name, locked(Path(name)):
         yield Path(name)
+
+
+def check_run(folder: Path) -> None:
+    """Refuse a folder without the settings of a run, such as one of federated training, or of a saved model.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        ArtifactError: It is not that of a run.
+    """
+    if not (folder / CONFIG).is_file() or (folder / WEIGHTS).is_file():
+        raise ArtifactError(
+            f"{folder} is not the folder of a run, which names its images; pass what fit wrote to"
+        )
 
 
 def give_up(folder: Path) -> None:

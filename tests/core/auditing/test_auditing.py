@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from PIL import Image
 
 import visiongraft
+from visiongraft.auditing import forgetting
 from visiongraft.auditing.attacks import area, confidence, judge, likelihood_ratios, permitted_area
 from visiongraft.cli import main
-from visiongraft.errors import DataError, OptionError
+from visiongraft.errors import ArtifactError, DataError, OptionError, ReceiptError
 from visiongraft.saving.training_images import TrainingImages
 
 SETTINGS: dict[str, Any] = {
@@ -194,6 +196,27 @@ def test_images_that_were_not_used_are_refused_before_any_training(
 def test_digests_of_no_image_are_counted_in_a_warning(images: Path, caplog: Any) -> None:
     visiongraft.fit(images, leave_out=["0" * 32], epochs=1, **SETTINGS)
     assert "leave_out: the dataset has no image of 1 of 1 digests" in caplog.text
+
+
+def test_a_run_that_used_an_image_all_the_same_is_found(
+    without: Any, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(data: Any, **settings: Any) -> Any:
+        return visiongraft.fit(data, **{**settings, "leave_out": None})
+
+    monkeypatch.setattr(forgetting, "fit", forgetful)
+    with pytest.raises(ReceiptError, match="still used the image"):
+        visiongraft.forget(without[0], [images / "train/a/0.png"], out=tmp_path / "out")
+    assert not (tmp_path / "out" / "forgotten.json").exists()
+
+
+@pytest.mark.parametrize("inner", ["", "model"])
+def test_folders_that_are_no_runs_are_refused(learned: Path, tmp_path: Path, inner: str) -> None:
+    """As one of federated training, which has a model and no list of images, and that model itself."""
+    shutil.copytree(learned / "model", tmp_path / "model")
+    for act in (visiongraft.audit, lambda run: visiongraft.forget(run, ["x.png"], out=tmp_path)):
+        with pytest.raises(ArtifactError, match="not the folder of a run"):
+            act(tmp_path / inner)
 
 
 def test_the_commands_audit_and_forget(

@@ -11,7 +11,7 @@ for one that names the end of another as what ended it.
 
 A moment is "step N" (the end of the N-th step of that process), "update N" (the N-th time that any
 optimizer updates weights), "phase N" (its start) or "write N" (when the N-th file is written but not yet
-renamed). The moment "shared sums" is a fault instead:
+renamed). Other moments are faults, such as "shared sums":
 all processes restore the sums of losses of the first one.
 """
 
@@ -39,6 +39,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.registry.manager import plugins
 from visiongraft.schedules import Phase, schedule
 from visiongraft.training import engine
+from visiongraft.training.private.steps import PrivateSteps
 
 LOST = 40
 
@@ -131,7 +132,32 @@ def wrap_once() -> None:
     Accelerator.prepare_model = prepare_once
 
 
-FAULTS = {"shared sums": share_sums, "wrap once": wrap_once}
+def keep_sums() -> None:
+    PrivateSteps._add_up = lambda self: None
+
+
+def noise_in_each() -> None:
+    seed = PrivateSteps._seed
+    PrivateSteps._seed = lambda self, *key: seed(
+        self, *key, *([os.environ.get("RANK", "0")] if key[0] == "noise" else [])
+    )
+
+    def add_up_later(self) -> None:
+        """Let each process add noise to its own sum before all are added up."""
+
+    def spread_sums(self) -> None:
+        for parameter in self.optimizer.params:
+            parameter.grad = self.accelerator.reduce(parameter.grad)
+
+    PrivateSteps._add_up, PrivateSteps._spread = add_up_later, spread_sums
+
+
+FAULTS = {
+    "shared sums": share_sums,
+    "wrap once": wrap_once,
+    "sums of one process": keep_sums,
+    "noise of each process": noise_in_each,
+}
 
 
 def report_last_weights(folder: str) -> None:

@@ -14,9 +14,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.plugins.text_encoders import tiny_clip
 from visiongraft.backbone import Backbone
-from visiongraft.errors import BackboneError, WeightsError
+from visiongraft.errors import BackboneError, PluginError, WeightsError
 from visiongraft.lookup.backbones import load_backbone
+from visiongraft.lookup.text_encoders import load_text_encoder
+from visiongraft.plugins.backbones.open_clip_source import _names
 from visiongraft.testing import check_backbone
 
 Check = Callable[[Backbone], None]
@@ -108,6 +111,26 @@ def test_a_missing_folder_and_a_missing_library_are_one_line(
         BackboneError, match=r"needs open_clip_torch: run pip install 'visiongraft\["
     ):
         load_backbone(name)
+    _names.cache_clear()
+    try:
+        with pytest.raises(
+            BackboneError, match=r"^open_clip/ViT-B-32.openai needs open_clip_torch"
+        ):
+            load_backbone("open_clip/ViT-B-32.openai")
+        with pytest.raises(PluginError, match=r"^open_clip/ViT-B-32.openai needs open_clip_torch"):
+            load_text_encoder("open_clip/ViT-B-32.openai")
+    finally:
+        _names.cache_clear()
+
+
+def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
+    folder = tiny_clip.write_open_clip(tmp_path / "tiny")
+    (folder / "open_clip_model.safetensors").unlink()
+    for load in (load_backbone, load_text_encoder):
+        with pytest.raises(
+            WeightsError, match=r"tiny contains no weights, such as open_clip_model"
+        ):
+            load(f"open_clip/local-dir:{folder}")
 
 
 @pytest.mark.exhaustive

@@ -15,6 +15,7 @@ from PIL import Image
 import visiongraft
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, DataError, OptionError
+from visiongraft.exporters.pt2.runtime import Pt2Predictor
 from visiongraft.exporters.runtime import Predictor
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
 from visiongraft.plugins.classification.rules import decided
@@ -63,10 +64,14 @@ def thresholds(model: Any, folder: Path) -> Any:
     return model.group_thresholds(folder / "all.csv", **settings, save=True)
 
 
-@pytest.fixture(scope="module")
-def exported(model: Any, thresholds: Any, folder: Path) -> Path:
-    model.export(folder / "model.onnx")
-    return folder / "model.onnx"
+@pytest.fixture(scope="module", params=["model.onnx", "model.pt2"])
+def exported(model: Any, thresholds: Any, folder: Path, request: Any) -> Path:
+    model.export(folder / request.param)
+    return folder / request.param
+
+
+def predictor_of(file: Path) -> Any:
+    return (Pt2Predictor if file.suffix == ".pt2" else Predictor)(file)
 
 
 def labels(predictions: list[Any]) -> list[str]:
@@ -89,7 +94,7 @@ def test_an_exported_file_and_a_loaded_run_decide_alike(
 ) -> None:
     groups = [file.name[0] for file in files]
     expected = labels(model.predict(files, groups=groups))
-    predictor = Predictor(exported)
+    predictor = predictor_of(exported)
     for found in (
         predictor.predict(files, groups=groups, batch_size=7),
         predictor.predict(files, groups=folder / "groups.csv"),
@@ -113,7 +118,7 @@ def test_the_command_takes_a_table(
 def test_unknown_groups_are_decided_as_before_and_counted(
     exported: Path, files: Any, model: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for predictor in (Predictor(exported), model):
+    for predictor in (predictor_of(exported), model):
         caplog.clear()
         found = predictor.predict(files[:3], groups=["x", "x", "y"])
         assert labels(found) == labels(predictor.predict(files[:3]))
@@ -129,15 +134,16 @@ def test_what_has_no_rules_or_other_images_refuses_groups(
     )  # fmt: skip
     with pytest.raises(OptionError, match="no thresholds by group; choose them"):
         other.predict(files[:1], groups=["a"])
-    other.export(tmp_path / "other.onnx")
-    with pytest.raises(OptionError, match=r"other\.onnx has no thresholds by group"):
-        Predictor(tmp_path / "other.onnx").predict(files[:1], groups=["a"])
+    file = tmp_path / f"other{exported.suffix}"
+    other.export(file)
+    with pytest.raises(OptionError, match=r"other\..* has no thresholds by group"):
+        predictor_of(file).predict(files[:1], groups=["a"])
     with pytest.raises(OptionError, match="groups has 1 names, and there are more images"):
-        Predictor(exported).predict(files[:2], groups=["a"])
+        predictor_of(exported).predict(files[:2], groups=["a"])
     with pytest.raises(OptionError, match="groups has 3 names for 2 images"):
-        Predictor(exported).predict(files[:2], groups=["a"] * 3)
+        predictor_of(exported).predict(files[:2], groups=["a"] * 3)
     with pytest.raises(DataError):
-        Predictor(exported).predict(files[:2], groups=tmp_path / "nothing.csv")
+        predictor_of(exported).predict(files[:2], groups=tmp_path / "nothing.csv")
 
 
 RULE = {"probabilities": [1.0], "thresholds": [0.3], "above": [True]}

@@ -196,6 +196,12 @@ def test_what_cannot_be_loaded_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="not a ResNet"):
         read_published(mobile, NAMES)
     assert read_published({"fc.weight": torch.zeros(2, 3)}, ()) is None
+    lacking = {n: t for n, t in second.items() if not n.endswith("layer_blocks.0.0.weight")}
+    torch.save(lacking, tmp_path / "lacking.pth")
+    with pytest.raises(WeightsError, match=r"not complete \(KeyError: 'backbone.fpn.layer_blocks"):
+        visiongraft.assemble(
+            "detection", weights=tmp_path / "lacking.pth", task_options={"class_names": NAMES}
+        )
 
 
 def test_a_detector_of_a_file_begins_a_run_for_other_classes(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ def test_processes_over_grpc_end_with_the_tensors_of_the_simulation(
     model = visiongraft.load(deployment.folder / "sites" / "east" / "model")
     weight = tensors["values:head.output.weight"]
     assert torch.equal(model.network.head.output.weight.cpu(), weight)
+    of_server = visiongraft.load(tmp_path / "real")
+    assert torch.equal(of_server.network.head.output.weight.cpu(), weight)
 
 
 @pytest.mark.exhaustive
@@ -165,8 +167,8 @@ def test_secure_aggregation_over_grpc_finds_the_mean_and_models_state_all_licens
     tensors, others = (read_tensors(tmp_path / f / STATE)[0] for f in ("real", "simulated"))
     for name, tensor in tensors.items():
         torch.testing.assert_close(tensor, others[name], atol=2e-5, rtol=0)
-    card = (deployment.folder / "sites" / "south" / "model" / "README.md").read_text()
-    assert "| site east: training images | CC-BY-4.0 |" in card
+    for model in (deployment.folder / "sites" / "south" / "model", tmp_path / "real" / "model"):
+        assert "| site east: training images | CC-BY-4.0 |" in (model / "README.md").read_text()
 
 
 @pytest.mark.exhaustive

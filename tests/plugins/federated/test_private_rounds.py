@@ -43,6 +43,14 @@ def test_all_rounds_together_spend_no_more_than_the_budget(done: Any, sites: Any
         assert facts["epsilon"] == spent[-1] and facts["rounds"] == 3
 
 
+def test_the_model_of_the_server_states_the_largest_budget_of_a_site(done: Any) -> None:
+    out, result = done
+    facts = visiongraft.load(out / "model").facts["privacy"]
+    spent = [m["epsilon"] for record in result["rounds"] for m in record["metrics"].values()]
+    assert facts["epsilon"] == max(spent) and facts["delta"] == 1e-2
+    assert "noise_seed" not in (out / "model" / "config.json").read_text()
+
+
 def test_the_budget_is_that_of_opacus_for_the_steps_of_all_rounds(done: Any) -> None:
     out, result = done
     facts = visiongraft.load(out / "sites" / "south" / "model").facts["privacy"]
@@ -119,7 +127,7 @@ def test_a_secret_seed_is_drawn_for_each_site(settings: Any, sites: Any, tmp_pat
 @pytest.mark.parametrize(
     "fit, message",
     [
-        ({"precision": "bf16"}, "precision='bf16' rounds the gradients"),
+        ({"precision": "bf16"}, "precision='bf16' rounds the gradient of an image"),
         (
             {"schedule": "full(batch_norm='train')", "backbone": "timm/test_resnet", "size": 32},
             "would train on statistics of private images",

@@ -17,7 +17,6 @@ import torch
 import visiongraft
 from visiongraft.cli import main
 from visiongraft.errors import VisiongraftError
-from visiongraft.exporters.metadata import backbone_facts
 from visiongraft.plugins.federated import simulation
 from visiongraft.plugins.federated.exchange import encode
 from visiongraft.plugins.federated.server import STATE, Reply
@@ -151,6 +150,22 @@ def test_everything_but_the_declared_tensors_is_refused(
         site.train(change(site.values()), 0)
 
 
+def test_a_site_that_claims_other_numbers_of_images_than_before_is_refused(
+    settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would decide the mean."""
+    train = LocalSites.train
+
+    def many(self: LocalSites, sites: Any, payload: Any, number: int) -> Any:
+        replies, failures = train(self, sites, payload, number)
+        return {**replies, "south": replace(replies["south"], images=10**9)}, failures
+
+    monkeypatch.setattr(LocalSites, "train", many)
+    (record,) = simulate(settings(rounds=1), tmp_path / "out")["rounds"]
+    assert "claims to have 1000000000 images, and had 16 before" in record["failed"]["south"]
+    assert list(record["sites"]) == ["east", "north"]
+
+
 def test_a_site_whose_frozen_part_changed_is_refused(
     settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,40 +279,6 @@ def test_a_site_begins_with_the_values_of_the_server(
         np.testing.assert_allclose(np.load(io.BytesIO(data)), given[name], atol=1e-6)
 
 
-def test_models_state_the_licenses_of_the_images_of_all_sites(
-    settings: Any, sites: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    shutil.copytree(sites["east"], tmp_path / "east")
-    (tmp_path / "east" / "README.md").write_text("---\nlicense: cc0-1.0\n---\n")
-    config = settings(
-        rounds=1,
-        sites={**sites, "east": str(tmp_path / "east")},
-        licenses={"south": "CC-BY-NC-4.0"},
-    )
-    result = simulate(config, tmp_path / "out")
-    assert result["licenses"] == {"east": "cc0-1.0", "north": "unknown", "south": "CC-BY-NC-4.0"}
-    forbids = "CC-BY-NC-4.0, forbids commercial use"
-    assert [line for line in caplog.messages if "'south'" in line and forbids in line]
-    for site in sites:
-        card = (tmp_path / "out/sites" / site / "model/README.md").read_text()
-        assert "| site east: training images | cc0-1.0 |" in card
-        assert "| site north: training images | unknown |" in card
-        assert "| site south: training images | CC-BY-NC-4.0 |" in card and forbids in card
-    of_file = backbone_facts(visiongraft.load(tmp_path / "out/sites/north/model"))
-    assert of_file["site east: data license"] == "cc0-1.0"  # in certificates and metadata of files
-    again = visiongraft.fit(
-        tmp_path / "east", start=tmp_path / "out/sites/north/model", epochs=1, callbacks=()
-    )
-    provenance = again.backbone_info.provenance
-    assert provenance["before: site south: data license"] == "CC-BY-NC-4.0"
-
-
-def test_sites_without_any_license_leave_the_question_open(done: Any) -> None:
-    out, result = done
-    assert set(result["licenses"].values()) == {"unknown"}
-    assert "state it: data_license" in (out / "sites/east/model/README.md").read_text()
-
-
 def test_at_least_as_many_sites_are_chosen_as_a_round_needs(settings: Any, tmp_path: Path) -> None:
     result = simulate(settings(rounds=1, fraction=0.34, least_sites=2), tmp_path / "out")
     assert len(result["rounds"][0]["sites"]) == 2
@@ -315,6 +296,12 @@ def test_at_least_as_many_sites_are_chosen_as_a_round_needs(settings: Any, tmp_p
         ({"method": "trimmed_mean(fraction=0.5)"}, "below 0.5"),
         ({"method": "fedprox(nu=1)"}, "no option 'nu'"),
         ({"fraction": 0}, "no site train"),
+        ({"personal": 3}, "personal=3 is not 'norms', 'head', or names"),
+        ({"fit": {"schedule": "auto"}}, "schedule='auto' chooses by a probe at each site"),
+        *(
+            ({"sites": {name: "x"}}, "is no name of a site, which is that of a folder")
+            for name in ("", "a/b", "../up", "..", "a\\b", "a\nb", "a\x1b[31mb", " a", "a" * 101)
+        ),
         ({"fraction": 2}, r"fraction=2 is not in \(0, 1\]"),
         ({"speed": 1}, "no option 'speed'"),
         ({"fit": {"budget": "1h"}}, "no option 'budget'"),
@@ -323,6 +310,38 @@ def test_at_least_as_many_sites_are_chosen_as_a_round_needs(settings: Any, tmp_p
 def test_wrong_settings_are_refused_in_one_line(settings: Any, changes: Any, message: str) -> None:
     with pytest.raises(VisiongraftError, match=message):
         settings(**changes)
+
+
+def test_what_all_sites_fail_with_is_said_once(
+    settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = settings({"schedule": "linear_probe(speed=1)"})
+    with pytest.raises(VisiongraftError, match=r"0 sites can train") as error:
+        simulate(config, tmp_path / "out")
+    assert str(error.value).count("no option 'speed'") == 1
+    assert "(east, north, south: " in str(error.value) and not caplog.messages
+    with pytest.raises(VisiongraftError, match=r"^3 sites can train, and least_sites is 4$"):
+        simulate(settings(least_sites=4), tmp_path / "out")
+
+
+def test_sites_measure_own_metrics_and_take_the_augmentation_of_the_task(
+    settings: Any, tmp_path: Path
+) -> None:
+    fit = {"metrics": ["CohenKappa(task='multiclass')"], "augment": "none", "task_options": {}}
+    result = simulate(settings(fit, rounds=1), tmp_path / "out")
+    assert all("CohenKappa" in metrics for metrics in result["metrics"].values())
+    assert visiongraft.load(tmp_path / "out").task.augment == "none"
+
+
+def test_warnings_of_a_site_are_said_once_with_its_name(
+    settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    privacy = {"epsilon": 8, "delta": 0.5, "accountant": "rdp", "noise_seed": 1}
+    fit = {"privacy": privacy, "batch_size": 4, "data_license": "CC-BY-NC-4.0"}
+    simulate(settings(fit, rounds=2), tmp_path / "out")
+    for words in ("delta=0.5 allows to publish one of", "forbids commercial use"):
+        said = [line for line in caplog.messages if words in line]
+        assert len(said) == 3 and all(line.startswith("site '") for line in said)
 
 
 def test_several_phases_and_nothing_to_send_are_refused(

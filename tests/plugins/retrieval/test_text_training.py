@@ -14,6 +14,7 @@ import torch
 import visiongraft as vg
 from tests.plugins.text_encoders import tiny_clip
 from visiongraft.backbone import license_warning
+from visiongraft.cli import main
 from visiongraft.data.batch import Batch
 from visiongraft.errors import OptionError, WeightsError
 from visiongraft.network import Network
@@ -145,7 +146,7 @@ def test_a_saved_model_needs_no_pretrained_weights(
 
 @pytest.mark.exhaustive
 def test_an_exported_file_is_measured_with_the_trained_texts(
-    model: vg.TransferModel, table: Path, tmp_path: Path
+    model: vg.TransferModel, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     certificate = model.export(tmp_path / "m.onnx", data=table, max_batch=1)
     assert certificate.metric_torch == pytest.approx(model.evaluate(table)["mean_recall"])
@@ -153,6 +154,8 @@ def test_an_exported_file_is_measured_with_the_trained_texts(
     origin = certificate.weights["head.text"]
     assert origin["weights"] == "local-dir:tiny" and origin["tensors"] > 10
     assert certificate.weights["head"]["tensors"] == 2
+    assert main(["evaluate", str(tmp_path / "m.onnx"), str(table)]) == 2
+    assert "needs a part of it that exported files do not contain" in capsys.readouterr().err
 
 
 def test_without_the_trained_texts_nothing_is_measured(

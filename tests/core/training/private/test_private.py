@@ -25,7 +25,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.saving.tensor_files import read_tensors
 from visiongraft.saving.training_images import TrainingImages
 from visiongraft.training.private.accounting import opacus
-from visiongraft.training.private.refusals import check_gradients, refuse_settings
+from visiongraft.training.private.refusals import check_gradients
 from visiongraft.training.resuming.checkpoint import Checkpoint
 
 PRIVACY = "epsilon=3, delta=1e-3, accountant=rdp, noise_seed=7"
@@ -283,6 +283,60 @@ def test_a_resumed_run_keeps_its_secret_seed(run: Any, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r" / "config.json").read_text())["privacy"]["noise_seed"] is None
 
 
+SHARED = {"kind": "private", "schedule": "linear_probe", "epochs": 2, "batch_size": 7}
+
+
+def weights(folder: Path) -> torch.Tensor:
+    tensors, _ = read_tensors(folder / "model" / "model.safetensors")
+    return torch.cat([tensors[name].flatten() for name in sorted(tensors)])
+
+
+def privacy_of(folder: Path) -> Any:
+    return json.loads((folder / "model" / "config.json").read_text())["facts"]["privacy"]
+
+
+@pytest.fixture(scope="module")
+def alone(run: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train in one process."""
+    folder: Path = tmp_path_factory.mktemp("alone") / "run"
+    assert run(folder, {**SHARED, "privacy": PRIVACY}) == 0
+    return folder
+
+
+@pytest.mark.exhaustive
+def test_two_processes_end_with_the_weights_and_the_budget_of_one(
+    run: Any, alone: Path, tmp_path: Path
+) -> None:
+    """They sample the same images, and add the same noise once: the accountant counts what happens."""
+    settings = {**SHARED, "privacy": PRIVACY, "processes": 2}
+    assert run(tmp_path / "two", {**settings, "report": True}) == 0
+    ranks = [(tmp_path / "two" / f"rank{rank}").read_text() for rank in (0, 1)]
+    assert ranks[0] == ranks[1] and ranks[0].startswith("2 ")
+    torch.testing.assert_close(weights(tmp_path / "two"), weights(alone), atol=1e-6, rtol=1e-5)
+    assert privacy_of(tmp_path / "two") == privacy_of(alone)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("fault", ["sums of one process", "noise of each process"])
+def test_a_sum_or_noise_of_one_process_alone_would_be_found(
+    run: Any, alone: Path, tmp_path: Path, fault: str
+) -> None:
+    settings = {**SHARED, "privacy": PRIVACY, "processes": 2}
+    assert run(tmp_path / "two", settings, fault) == 0
+    assert (weights(tmp_path / "two") - weights(alone)).abs().max() > 1e-3
+
+
+@pytest.mark.exhaustive
+def test_two_processes_share_a_secret_seed_and_resume_exactly(run: Any, tmp_path: Path) -> None:
+    secret = {**SHARED, "privacy": "epsilon=3, delta=1e-3", "checkpoint_every": 1, "processes": 2}
+    assert run(tmp_path / "r", secret, "step 3") == -9
+    before = Checkpoint.read(tmp_path / "r" / LAST).state.privacy
+    again = {**SHARED, "resume": True, "processes": 2, "report": True}
+    assert run(tmp_path / "r", again) == 0
+    assert Checkpoint.read(tmp_path / "r" / LAST).state.privacy == before
+    assert len({(tmp_path / "r" / f"rank{rank}").read_text() for rank in (0, 1)}) == 1
+
+
 @pytest.mark.exhaustive
 def test_prv_needs_less_noise_than_rdp(fit_private: Any) -> None:
     rdp = fit_private(epochs=1).facts["privacy"]
@@ -309,7 +363,7 @@ def test_bottlenecks_around_frozen_batch_norms_train_privately(fit_private: Any)
     "settings, message",
     [
         ({"transfer_loss": "l2_sp"}, "transfer_loss='l2_sp' adds gradients"),
-        ({"precision": "bf16"}, "precision='bf16' rounds"),
+        ({"precision": "bf16"}, "precision='bf16' rounds the gradient of an image"),
         ({"schedule": "auto"}, "schedule='auto' chooses by a probe"),
         ({"budget": "10s", "epochs": None}, "pass epochs in place of a budget"),
         ({"batch_size": "auto"}, "a number as batch_size"),
@@ -329,19 +383,6 @@ def test_what_would_not_be_protected_is_refused_in_one_line(
         fit_private(out=tmp_path / "run", **settings)
     assert str(refused.value).startswith("privacy: ") and "\n" not in str(refused.value)
     assert not (tmp_path / "run").exists()
-
-
-def test_several_processes_are_refused_in_one_line(fit_private: Any) -> None:
-    class Keep:
-        @hookimpl
-        def run_started(self, run: Any) -> None:
-            self.run = run
-
-    keep = Keep()
-    fit_private(callbacks=(keep,), epochs=1)
-    refuse_settings(keep.run, processes=1)
-    with pytest.raises(OptionError, match="is that of one process, and there are 2; start one"):
-        refuse_settings(keep.run, processes=2)
 
 
 def test_a_head_whose_batch_norm_trains_is_refused(fit_toy: Any, toy_data: Any) -> None:
