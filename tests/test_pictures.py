@@ -39,6 +39,7 @@ def section_of(text: str, anchor: str) -> str:
 def test_what_a_card_shows_is_in_the_section_that_it_leads_to(
     title: str, link: str, picture: str
 ) -> None:
+    assert (IMAGES / picture).is_file(), title
     page, _, anchor = link.partition("#")
     assert f"images/{picture}" in section_of(PAGES[DOCS / page], anchor)
 

@@ -1,4 +1,4 @@
-"""Draw ``explain-methods.jpg``, ``explain-tasks.jpg``, ``cam.jpg``, ``detection-crops.jpg`` and ``detection-hundred.jpg``.
+"""Draw ``explain-*.jpg`` of methods, tasks and boxes, ``cam.jpg``, ``detection-crops.jpg`` and ``detection-hundred.jpg``.
 
 Run it from anywhere: ``python docs/images/explained.py [NAME ...]``. It needs scikit-image, captum and onnxruntime. The photographs are
 those of ``photographs.py``, the shapes on them those of ``benchmarks/detection.py``.
@@ -40,6 +40,7 @@ def grid(rows: list[list[tuple[str, Image.Image]]], name: str) -> None:
     for i, row in enumerate(rows):
         for j, (title, image) in enumerate(row):
             left, top = j * CELL, i * (CELL + TITLE)
+            brush.rectangle([left, top, width, top + TITLE], fill="white")  # of a long title
             brush.text((left + 3, top + 3), title, fill="black", font=font)
             canvas.paste(image.convert("RGB").resize((CELL - 2, CELL - 2)), (left, top + TITLE))
     canvas.save(HERE / f"{name}.jpg", quality=88)
@@ -86,8 +87,19 @@ def methods() -> None:
     grid(rows, "explain-methods")
 
 
-def tasks(folder: Path) -> None:
-    """Explain boxes, regions, heads and a likeness, and draw crops of what a detector found."""
+def tasks() -> None:
+    """Explain what two heads say of a crop, and why two tiles are alike."""
+    both, unseen = several_model()
+    heads = vg.explain(both, unseen[0][0], "occlusion")
+    model, cut, _ = classified()
+    reference, other = cut["cat"][5], cut["cat"][7]
+    alike = vg.explain(model, other, "grad_cam", similar_to=reference)[0]
+    row = [("a crop", unseen[0][0]), *((each.target, each.draw()) for each in heads)]
+    grid([[*row, ("similar to this?", reference), ("cosine", alike.draw())]], "explain-tasks")
+
+
+def boxes(folder: Path) -> None:
+    """Explain two boxes of a detector, and draw crops of what it found."""
     model = vg.fit(
         SHAPES(folder),
         task="detection",
@@ -97,19 +109,11 @@ def tasks(folder: Path) -> None:
         batch_size=8,
         **SETTINGS,
     )
-    photo = model.validation.load(0)
-    found = vg.explain(model, photo, "occlusion")
-    rows = [[(f"box of {each.target}", each.draw()) for each in found[:2]]]
     crops(model, folder)
-
-    both, unseen = several_model()
-    crop = unseen[0][0]
-    rows[0] += [(each.target, each.draw()) for each in vg.explain(both, crop, "grad_cam")]
-    probe, cut, _ = classified()
-    reference, other = cut["cat"][5], cut["cat"][7]
-    alike = vg.explain(probe, other, "grad_cam", similar_to=reference)[0]
-    rows.append([("similar to", reference), ("cosine", alike.draw())])
-    grid(rows, "explain-tasks")
+    photo = model.validation.load(0)
+    found = vg.explain(model, photo, "occlusion")[:2]
+    row = [("an image", Image.fromarray(photo)), *((each.target, each.draw()) for each in found)]
+    grid([row], "explain-boxes")
 
 
 def crops(model: Any, folder: Path) -> None:
@@ -166,10 +170,10 @@ def hundred() -> None:
 
 def main() -> None:
     """Draw those that are named, or all."""
-    names = sys.argv[1:] or ["methods", "tasks", "cam", "hundred"]
+    names = sys.argv[1:] or ["methods", "tasks", "boxes", "cam", "hundred"]
     with tempfile.TemporaryDirectory() as folder:
         for name in names:
-            globals()[name](*([Path(folder)] if name == "tasks" else []))
+            globals()[name](*([Path(folder)] if name == "boxes" else []))
 
 
 if __name__ == "__main__":
