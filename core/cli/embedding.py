@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.inputs import given_inputs
+from visiongraft.cli.inputs import given_inputs, skipped_line
 from visiongraft.cli.options import BatchSize, Json, TextEncoder
 from visiongraft.cli.output import Answer, shown_warnings
 from visiongraft.cli.prediction_table import TABLES, write_rows
-from visiongraft.errors import OptionError, name_some
+from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes
 
 if TYPE_CHECKING:
@@ -67,9 +67,7 @@ def embed(
     _write(out, names, vectors)
     count, length = vectors.shape
     lines = [f"{count} embeddings of length {length} written to {out}"]
-    if unreadable:
-        skipped = f"unreadable {loaded.task.inputs.name} skipped: {len(unreadable)}"
-        lines.append(f"warning: {skipped} ({name_some(unreadable)})")
+    lines += skipped_line(unreadable, loaded.task.inputs)
     values = {"out": str(out), "embeddings": count, "length": length, "unreadable": unreadable}
     return Answer(values, lines)
 

@@ -29,6 +29,14 @@ def given_inputs(
     return list(inputs.draw(samples, seed)), []
 
 
+def skipped_line(unreadable: Sequence[str], inputs: Inputs) -> list[str]:
+    """Return a warning that counts and names what was skipped; nothing if nothing was."""
+    if not unreadable:
+        return []
+    count, problems = len(unreadable), name_some(unreadable)
+    return [f"warning: unreadable {inputs.name} skipped: {count} ({problems})"]
+
+
 def readable_inputs(given: Sequence[Path], inputs: Inputs) -> tuple[list[Path], list[str]]:
     """Return the given files and the readable images, or clips, of the given folders, sorted by name.
 

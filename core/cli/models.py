@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visiongraft.cli.inputs import given_inputs
+from visiongraft.cli.inputs import given_inputs, skipped_line
 from visiongraft.cli.options import (
     BatchSize,
     Callbacks,
@@ -18,6 +18,7 @@ from visiongraft.cli.options import (
     MetricNames,
     TextEncoder,
     TimeLimit,
+    check_folder,
     check_suffix,
     parse_pairs,
     parse_score_threshold,
@@ -185,6 +186,8 @@ def predict(
         check_suffix("csv", csv, (".csv",), or_else="- for standard output")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
+    if folder is not None:
+        check_folder("out", folder)
     if save_crops and folder is None:
         raise OptionError("--save-crops needs --out FOLDER")
     threshold = parse_score_threshold(score_threshold)
@@ -224,9 +227,7 @@ def predict(
         if written not in (None, STDOUT):
             write_predictions(written, found, named)
     lines = [f"{name}: {_summary(one)}" for name, one in zip(names, found, strict=True)]
-    if unreadable:
-        count, problems = len(unreadable), name_some(unreadable)
-        lines.append(f"warning: unreadable {inputs.name} skipped: {count} ({problems})")
+    lines += skipped_line(unreadable, inputs)
     if csv == STDOUT:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)

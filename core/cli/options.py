@@ -268,6 +268,16 @@ def check_suffix(option: str, path: Path, suffixes: Sequence[str], or_else: str 
         )
 
 
+def check_folder(option: str, path: Path) -> None:
+    """Check the path of a folder to write to, before anything is computed.
+
+    Raises:
+        OptionError: There is a file.
+    """
+    if path.exists() and not path.is_dir():
+        raise OptionError(f"--{option} {path} is a file; pass a folder")
+
+
 def parse_pairs(settings: Sequence[str]) -> dict[str, Any]:
     """Parse ``name=value`` settings of unknown types: as JSON, otherwise as text.
 

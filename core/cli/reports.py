@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from visiongraft.cli.options import BatchSize, Json, check_suffix
+from visiongraft.cli.inputs import readable_inputs, skipped_line
+from visiongraft.cli.options import BatchSize, Json, check_folder, check_suffix
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes
@@ -105,21 +106,27 @@ def explain(
     from visiongraft.explaining.nearest import nearest_images
     from visiongraft.inputs import IMAGES as KIND
 
-    given = [one for path in images for one in (KIND.find(path) if path.is_dir() else [path])]
+    check_folder("out", out)
+    given, unreadable = readable_inputs(images, KIND)
     found: Sequence[Explanation | NearestImages]
     if method == NEAREST:
         if target is not None or similar_to is not None or checks:
             raise OptionError("--method nearest takes no --target, --similar-to or --checks")
-        found = nearest_images(model, given, training=training, save=out)
+        with shown_warnings():
+            found = nearest_images(model, given, training=training, save=out)
     elif training is not None:
         raise OptionError("--training is for --method nearest")
     else:
-        found = compute(
-            model, given, method, target=target, similar_to=similar_to, checks=checks, save=out
-        )
+        with shown_warnings():
+            found = compute(
+                model, given, method, target=target, similar_to=similar_to, checks=checks, save=out
+            )
     lines = [f"{each.image}: {each.summary()}" for each in found]
-    lines.append(f"{'images' if method == NEAREST else 'maps'} drawn into {out}")
-    return Answer({"explanations": [each.to_json() for each in found], "out": str(out)}, lines)
+    if found:
+        lines.append(f"{'images' if method == NEAREST else 'maps'} drawn into {out}")
+    lines += skipped_line(unreadable, KIND)
+    values = [each.to_json() for each in found]
+    return Answer({"explanations": values, "unreadable": unreadable, "out": str(out)}, lines)
 
 
 def probe_layers(

@@ -30,7 +30,9 @@ def differing_settings(models: Sequence[TransferModel]) -> dict[str, tuple[str, 
         ]
     flat = [dict(_flattened(settings)) for settings in known]
     names = list(dict.fromkeys(name for settings in flat for name in settings))
-    values = {name: tuple(settings.get(name, "") for settings in flat) for name in names}
+    # A setting that is a dict with some models is nothing by itself with the others.
+    whole = [name for name in names if not any(n.startswith(f"{name}.") for n in names)]
+    values = {name: tuple(settings.get(name, "") for settings in flat) for name in whole}
     return {name: texts for name, texts in values.items() if len(set(texts)) > 1}
 
 

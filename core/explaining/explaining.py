@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from visiongraft.averaging.members import Model, load_models
 from visiongraft.backbone import Features
-from visiongraft.errors import DataError, OptionError
+from visiongraft.errors import DataError, OptionError, name_some
 from visiongraft.explaining.checks import SanityCheck, check_map
 from visiongraft.explaining.maps import METHODS, Scored
 from visiongraft.html import html_figure
@@ -29,6 +30,8 @@ from visiongraft.pages.parts import data_uri
 from visiongraft.saving.files import numbered
 from visiongraft.task import Task
 from visiongraft.task_contract.explained import Explained
+
+log = logging.getLogger("visiongraft")
 
 NEAREST = "nearest"  # the method of visiongraft.explaining.nearest, on the command line
 
@@ -120,7 +123,7 @@ def explain(
         method: ``"grad_cam"``, ``"layer_cam"``, ``"integrated_gradients"``, ``"occlusion"``,
             ``"attention_rollout"`` or ``"rise"``.
         target: What to explain instead of what is predicted: a class name; with several heads ``"head"``
-            or ``"head.class"``.
+            or ``"head.class"``. Images of a detector without such an object are named in a warning.
         similar_to: One image: explain how similar each image is to it instead, by the cosine of their
             embeddings.
         checks: Whether to check each map: with random weights it should change, and deleting what it marks
@@ -155,9 +158,15 @@ def explain(
     samples = InputSamples.of(images, network.task.inputs)
     reference = None if similar_to is None else _embedding_of(loaded, similar_to)
     made: list[Explanation] = []
+    empty = []
     for index in range(len(samples)):
-        raw = samples.load(index, loaded.backbone_info.in_channels)
-        made += explain_sample(network, samples.name(index), raw, method, target, reference, checks)
+        name, raw = samples.name(index), samples.load(index, loaded.backbone_info.in_channels)
+        found = list(explain_sample(network, name, raw, method, target, reference, checks))
+        made += found
+        empty += [] if found else [name]
+    if empty:
+        what, some = target or "result", name_some(empty, 3)
+        log.warning("no %s to explain in %d of %d images: %s", what, len(empty), len(samples), some)
     if save is not None:
         _save(made, Path(save))
     return made

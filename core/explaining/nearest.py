@@ -85,7 +85,7 @@ class NearestImages:
             f"{n.image} ({f'{n.label}, ' if n.label else ''}{n.distance:.2f})"
             for n in self.neighbors
         )
-        return f"{self.target}; nearest training images: {found}"
+        return f"{f'{self.target}; ' if self.target else ''}nearest training images: {found}"
 
     def _repr_html_(self) -> str:
         wide = (1 + len(self.neighbors)) * SIDE

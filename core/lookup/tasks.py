@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from visiongraft.errors import ArtifactError, OptionError, PluginError
+from visiongraft.errors import ArtifactError, DataError, OptionError, PluginError
 from visiongraft.registry.manager import plugins
 from visiongraft.saving.classes import class_path, is_class
 from visiongraft.task import Task, create_task
@@ -27,16 +27,27 @@ def infer_task(data: Any) -> type[Task]:
 
     Raises:
         OptionError: No task claims the dataset, or several do.
+        DataError: The path does not exist, or is an empty folder.
     """
     tasks = plugins().tasks()
     claiming = [] if data is None else [n for n in sorted(tasks) if _claims(tasks[n], data)]
     if len(claiming) == 1:
         return tasks[claiming[0]]
+    if isinstance(data, (str, Path)) and not claiming:
+        _refuse_nothing(Path(data))
     choice = f"task is missing: pass task=NAME, one of {', '.join(claiming or sorted(tasks))}"
     what = data if isinstance(data, (str, Path)) else "the data"
     if claiming:
         raise OptionError(f"{choice}; each of these reads {what}")
     raise OptionError(choice if data is None else f"{choice}; none of them claims {what}")
+
+
+def _refuse_nothing(path: Path) -> None:
+    """Say that there is nothing, rather than ask for a task."""
+    if not path.exists() and ":" not in path.name:  # which names a reader
+        raise DataError(f"{path} does not exist")
+    if path.is_dir() and not any(path.iterdir()):
+        raise DataError(f"{path} is an empty folder")
 
 
 def _claims(kind: type[Task], data: Any) -> bool:

@@ -81,8 +81,8 @@ class Detected:
         return name_some(named, SHOWN) or "no object"
 
     def crops(self) -> list[tuple[str, tuple[float, float, float, float]]]:
-        """Return the class of each object, and its box in pixels of the image."""
-        return [(each.label, each.box) for each in self.objects]
+        """Return the class of each object that ``summary`` names, and its box in pixels of the image."""
+        return [(each.label, each.box) for each in self.objects if each.score >= self.told_from]
 
     def narrowed(self, score_threshold: ScoreThreshold | None, top: int | None) -> Detected:
         """Return the objects of at least a score, all of which ``summary`` then names, and the surest of them.

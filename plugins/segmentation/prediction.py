@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visiongraft.errors import ArtifactError
+from visiongraft.errors import ArtifactError, name_some
 from visiongraft.html import html_figure, html_table
 from visiongraft.pages.parts import data_uri
 
 SHOWN = 8  # classes in a notebook
+NAMED = 8  # classes in one line
 SIDE = 320  # of the mask in a notebook, in pixels
 
 
@@ -65,6 +66,21 @@ class Segmented:
     def class_names(self) -> tuple[str, ...]:
         """The class names by id."""
         return tuple(self.fractions)
+
+    def summary(self) -> str:
+        """Name the classes by the part of the image that they take, the largest first.
+
+        Examples:
+            >>> arrays = {"labels": np.array([[[0, 1, 1, 1]]])}
+            >>> names = {"class_names": ["sky", "road", "car"], "kind": "multi_class"}
+            >>> predictions(arrays, names)[0].summary()
+            'road 75%, sky 25%'
+        """
+        found = sorted(self.fractions.items(), key=lambda item: -item[1])
+        named = [
+            f"{name} {part:.0%}" if part >= 0.005 else f"{name} <1%" for name, part in found if part
+        ]
+        return name_some(named, NAMED) or "no class"
 
     def files(self) -> dict[str, bytes]:
         """Encode the mask as PNG files whose pixel values are class ids.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -104,3 +105,27 @@ def test_options_of_other_methods_are_refused(
 def test_explain_says_where_the_method_is(run: Path, green: Path) -> None:
     with pytest.raises(OptionError, match="nearest_images"):
         vg.explain(run, green, "nearest")
+
+
+def test_the_network_runs_once_over_the_images(run: Path, green: Path) -> None:
+    model = vg.load(run)
+    passed: list[int] = []
+    model.network.backbone.register_forward_hook(lambda *given: passed.append(len(given[1][0])))
+    vg.nearest_images(model, [green, green, green])
+    assert sum(passed) == 3 + 13  # images and training images
+
+
+@pytest.mark.parametrize("method", ["grad_cam", "nearest"])
+def test_folders_are_read_as_predict_reads_them(
+    run: Path, green: Path, tmp_path: Path, method: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    folder.mkdir()
+    command = ["explain", str(run), str(folder), "--method", method, "--out", str(out)]
+    assert main(command) == 2
+    assert "contains no images" in capsys.readouterr().err
+    shutil.copy(green, folder / "a.png")
+    (folder / "damaged.png").write_bytes(b"no image")
+    assert main(command) == 0
+    assert "warning: unreadable images skipped: 1 (" in capsys.readouterr().out
+    assert len(list(out.iterdir())) == 1

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from visiongraft.errors import OptionError
+from visiongraft.errors import DataError, OptionError
 from visiongraft.lookup import tasks
 from visiongraft.lookup.tasks import infer_task
 
@@ -22,7 +23,7 @@ def install(Toy: type[Any], monkeypatch: pytest.MonkeyPatch) -> Any:
         @dataclass(frozen=True)
         class Lettered(Toy):  # type: ignore[misc]
             def claims(self, data: Any) -> bool:
-                if data == "broken":
+                if data == "reader:broken":
                     raise ZeroDivisionError("no data")
                 return str(data).startswith(name[0])
 
@@ -51,13 +52,26 @@ def test_a_dataset_that_several_tasks_claim_is_refused_with_their_names(install:
     )
 
 
-def test_a_dataset_that_no_task_claims_is_refused_with_all_names(install: Any) -> None:
+def test_a_dataset_that_no_task_claims_is_refused_with_all_names(
+    install: Any, tmp_path: Path
+) -> None:
     install("apples", "pears")
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(OptionError) as refused:
-        infer_task("images")
+        infer_task(tmp_path)
     assert str(refused.value) == (
-        "task is missing: pass task=NAME, one of apples, pears; none of them claims images"
+        f"task is missing: pass task=NAME, one of apples, pears; none of them claims {tmp_path}"
     )
+
+
+def test_what_is_not_there_or_empty_is_said_in_place_of_a_missing_task(
+    install: Any, tmp_path: Path
+) -> None:
+    install("apples", "pears")
+    with pytest.raises(DataError, match="is an empty folder"):
+        infer_task(tmp_path)
+    with pytest.raises(DataError, match="no does not exist"):
+        infer_task(tmp_path / "no")
 
 
 def test_a_task_that_fails_to_check_is_named_and_claims_nothing(
@@ -65,7 +79,7 @@ def test_a_task_that_fails_to_check_is_named_and_claims_nothing(
 ) -> None:
     install("apples", "pears")
     with caplog.at_level(logging.WARNING), pytest.raises(OptionError, match="none of them"):
-        infer_task("broken")
+        infer_task("reader:broken")
     assert "task 'apples' failed to check whether it reads the dataset" in caplog.text
 
 

@@ -72,6 +72,13 @@ def test_objects_are_written_by_class_within_the_image(tmp_path: Path) -> None:
     assert Image.open(tmp_path / written[1]).size == (11, 10)
 
 
+def test_only_objects_that_the_line_names_are_written() -> None:
+    box = (0.0, 0.0, 9.0, 9.0)
+    found = Detected((DetectedObject("dog", 0.9, box), DetectedObject("cat", 0.06, box)))
+    assert [label for label, _ in found.crops()] == ["dog"]
+    assert [label for label, _ in found.narrowed(0.05, None).crops()] == ["dog", "cat"]
+
+
 def test_predictions_without_boxes_have_nothing_to_crop(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no parts to crop"):
         write_crops(tmp_path, "a", Image.new("RGB", (4, 4)), object())

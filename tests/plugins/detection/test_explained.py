@@ -53,8 +53,12 @@ def test_the_score_of_a_box_is_that_of_the_detection_and_falls_with_the_image(
 
 
 def test_a_class_without_detections_has_no_map_and_an_unknown_one_is_refused(
-    model: vg.TransferModel,
+    model: vg.TransferModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert all(each.target.startswith("b ") for each in vg.explain(model, IMAGE, target="b"))
+    monkeypatch.setattr(type(model.task), "explained", lambda *_: [])
+    assert vg.explain(model, IMAGE, target="b") == []
+    assert "no b to explain in 1 of 1 images: " in caplog.text
+    monkeypatch.undo()
     with pytest.raises(OptionError, match="target='c' is not a class"):
         vg.explain(model, IMAGE, target="c")

@@ -36,6 +36,14 @@ def test_fractions_and_the_largest_class_are_named() -> None:
     assert found.mask.tolist() == MASK.tolist() and found.probabilities is None
 
 
+def test_the_line_names_classes_by_the_part_that_they_take() -> None:
+    assert one().summary() == "road 75%, sky 12%, traffic sign 12%"
+    speck = np.zeros((40, 40), np.uint8)
+    speck[0, 0] = 1
+    assert one(speck).summary() == "sky 100%, road <1%"
+    assert one(LAYERS * 0, MULTI).summary() == "no class"
+
+
 def test_a_prediction_is_small_valid_json_whatever_its_size() -> None:
     found = one(np.zeros((2000, 3000), np.uint8))
     text = json.dumps(asdict(found))
