@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,10 +129,12 @@ def audit(
         raise OptionError(
             f"{len(members)} training images and {len(others)} others are too few; {FEWEST} of each are needed"
         )
-    inside, outside = (_measure(model.network, samples) for samples in (members, others))
-    attacks = [judge("loss", -inside.losses, -outside.losses, seed)]
-    left_out = {}
-    reason = "switched off" if shadows == 0 else _no_shadows(model)
+    attacks: list[Attack] = []
+    left_out = _hidden_loss(model, canaries)
+    reason = left_out.get("loss") or ("switched off" if shadows == 0 else _no_shadows(model))
+    if not left_out:
+        inside, outside = (_measure(model.network, samples) for samples in (members, others))
+        attacks.append(judge("loss", -inside.losses, -outside.losses, seed))
     if not reason:
         try:
             scores = _lira(model, [inside, outside], shadows, seed)
@@ -202,7 +205,7 @@ def _others(model: TransferModel, data: Any) -> Samples:
 def _measure(network: Network, samples: Samples) -> _Measured:
     """Compute the loss and the embedding of each image, without augmentation."""
     losses, pooled, targets = [], [], []
-    loss = network.task.build_loss().eval()
+    loss = deepcopy(network.loss).cpu().eval()
     for batch in _batches(network, samples):
         with torch.no_grad():
             features = network.backbone(batch.images.to(next(network.parameters()).device))
@@ -238,6 +241,23 @@ def _of_one(outputs: Any, row: int) -> Any:
         return tensor[row : row + 1].cpu()
 
     return pytree.tree_map_only(Tensor, cut, outputs)
+
+
+def _hidden_loss(model: TransferModel, canaries: int) -> dict[str, str]:
+    """Return why no attack by losses is tried, if the loss has weights: saved models lack them.
+
+    Raises:
+        OptionError: It has, and there are no canaries, whose run still has them.
+    """
+    if not any(True for _ in model.network.loss.parameters()):
+        return {}
+    reason = "its loss has weights of its own, which are not saved with the model"
+    if not canaries:
+        raise OptionError(
+            f"task {model.task.name!r} cannot be attacked by losses: {reason}; plant canaries, which train it again: "
+            "canaries=40, --canaries 40"
+        )
+    return {"loss": reason}
 
 
 def _no_shadows(model: TransferModel) -> str:

@@ -92,6 +92,11 @@ def attack_canaries(
     accelerator = make_accelerator(config)
     with TemporaryDirectory(prefix="visiongraft-canaries-") as scratch:
         run, _ = prepare_run(data, task, config, schedule, accelerator, None, Path(scratch))
+        if len(run.training) < 2 * FEWEST:
+            raise OptionError(
+                f"canaries are half of the training images at most and {FEWEST} at least, and there are {len(run.training)} "
+                "training images"
+            )
         if not FEWEST <= count <= len(run.training) // 2:
             raise OptionError(
                 f"canaries={count} is not from {FEWEST} to {len(run.training) // 2}, half of the training images"

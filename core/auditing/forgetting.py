@@ -12,7 +12,7 @@ from visiongraft.errors import ArtifactError, DataError, OptionError, ReceiptErr
 from visiongraft.fitting import fit
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
-from visiongraft.preparation.leaving_out import settings_without
+from visiongraft.preparation.leaving_out import settings_leaving_out
 from visiongraft.saving.files import read_json, write_json
 from visiongraft.training.resuming.inputs import RunInputs
 from visiongraft.training.resuming.run_folder import check_run
@@ -55,7 +55,7 @@ def forget(run: str | Path, images: Sequence[str | Path], *, out: str | Path) ->
     if inputs is None:
         raise ArtifactError(f"{folder} has no inputs.json that tells what it was trained on")
     wanted = _digests(images, {each.image for part in inputs.samples.values() for each in part})
-    values = settings_without(config, wanted)
+    values = settings_leaving_out(config, wanted)
     model = fit(values.pop("data"), out=out, callbacks=(), **values)
     write_json(Path(out) / RECORD, _proof(folder, Path(out), wanted))
     return model

@@ -165,10 +165,20 @@ def _measure(model: TransferModel, samples: Samples, batch_size: int, own: OwnMe
     found = {
         name: np.asarray(values, dtype=np.float64)
         for name, values in groups.items()
-        if np.isfinite([scalars(measured).get(name, math.nan), *values]).all()
+        if _has_interval(task, own, name, [scalars(measured).get(name, math.nan), *values])
     }
     headline = np.asarray(groups.get(task.headline, ()), dtype=np.float64)
     return _Measured(measured, {**found, task.headline: headline}, singles)
+
+
+def _has_interval(task: Task, own: OwnMetrics, name: str, values: Sequence[float]) -> bool:
+    """Check whether an interval of a metric has a meaning: not of counts and thresholds beside it."""
+    if not np.isfinite(values).all():
+        return False
+    if own.names(name):
+        return True
+    counts = all(value == int(value) > 1 for value in values)
+    return not (task.metrics_over_pairs or task.targets_in_common or counts)
 
 
 def _headline_of_one(task: Task, decoded: Arrays, target: Any) -> float:

@@ -15,7 +15,7 @@ from visiongraft.data.check import SampleDigests
 from visiongraft.errors import ArtifactError, OptionError, name_some
 from visiongraft.fitting import fit
 from visiongraft.model import TransferModel, load
-from visiongraft.preparation.leaving_out import settings_without
+from visiongraft.preparation.leaving_out import settings_leaving_out
 from visiongraft.training.resuming.run_folder import CONFIG
 
 FOLDS = "folds"  # within the run folder
@@ -53,14 +53,14 @@ def models_by_fold(
             f"folds={folds}: run {folder} has {len(images)} different training images"
         )
     order = np.random.default_rng(config.seed).permutation(len(images))
-    values = settings_without(config, ())
+    values = settings_leaving_out(config, ())
     key = hashlib.blake2b(
         json.dumps([values, sorted(map(list, digests))], sort_keys=True, default=str).encode()
     ).hexdigest()[:KEY]
     for number, part in enumerate(np.array_split(order, folds), 1):
         unseen = {images[i] for i in part}
         out = folder / FOLDS / f"{key}-{number}-of-{folds}"
-        trained = _finished(out) or _train(out, settings_without(config, unseen))
+        trained = _finished(out) or _train(out, settings_leaving_out(config, unseen))
         _check_classes(model, trained, number)
         yield trained, [i for i, each in enumerate(digests) if each.image in unseen]
 

@@ -11,7 +11,7 @@ from visiongraft.config import FitConfig
 OF_START = ("backbone", "weights", "in_channels")  # a run with ``start`` has those of its model
 
 
-def settings_without(config: FitConfig, digests: Iterable[str]) -> dict[str, Any]:
+def settings_leaving_out(config: FitConfig, digests: Iterable[str]) -> dict[str, Any]:
     """Return the arguments of ``fit`` that train as a run did, without some of its images.
 
     Args:

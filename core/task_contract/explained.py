@@ -75,8 +75,12 @@ def _region(logits_of: Callable[[Any], Tensor], name: str, index: int, mask: Ten
     def inside(values: Tensor) -> Tensor:
         return (values[:, index] * mask).sum((1, 2)) / mask.sum()
 
+    def score(logits: Tensor) -> Tensor:
+        """Of two classes the difference, because the logit of a background may be a constant."""
+        return inside(logits - logits.flip(1) if logits.shape[1] == 2 else logits)
+
     return Explained(
         name,
-        lambda features, outputs: inside(logits_of(outputs)),
+        lambda features, outputs: score(logits_of(outputs)),
         measure=lambda features, outputs: inside(logits_of(outputs).softmax(1)),
     )

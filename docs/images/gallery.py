@@ -85,8 +85,12 @@ def video() -> None:
     save(rows, "video")
 
 
-def several() -> None:
-    """Find the class of a crop and what is bright in it, with two heads on one backbone."""
+def several_model() -> tuple[vg.TransferModel, list[tuple[Image.Image, dict[str, Any]]]]:
+    """Train two heads on one backbone: the class of a crop, and what is bright in it.
+
+    Returns:
+        The model, and crops that it has not seen.
+    """
 
     def sample(name: str, image: Image.Image) -> tuple[Image.Image, dict[str, Any]]:
         mask = (np.asarray(image.convert("L")) > 110).astype(np.uint8)
@@ -101,6 +105,12 @@ def several() -> None:
         task=vg.MultiTask(heads),
         **{**SETTINGS, "epochs": 12, "schedule": "lp_ft"},
     )
+    return model, unseen
+
+
+def several() -> None:
+    """Find the class of a crop and what is bright in it, with two heads on one backbone."""
+    model, unseen = several_model()
     results = model.evaluate(unseen)
     print("several", {key: value for key, value in results.items() if isinstance(value, float)})
     shown = [unseen[i][0].resize((320, 320)) for i in (0, 5, 10)]

@@ -179,6 +179,11 @@ def _sample_gradients(
     except VisiongraftError as error:
         _refuse(str(error))
     except Exception as error:  # Opacus and functorch raise many kinds
+        if any(name.startswith("loss.") for name in parameters):
+            _refuse(
+                f"the loss of task {network.task.name!r} trains weights of its own, whose gradients of single images "
+                "cannot be computed"
+            )
         _refuse(f"the gradients of single images cannot be computed ({one_line(error)})")
     samples, whole = {}, {}
     for name, parameter in parameters.items():

@@ -68,6 +68,22 @@ def test_the_command_plants_canaries(learned: Path, capsys: Any) -> None:
     assert attack["name"] == "canaries" and attack["low"] < attack["auc"] < attack["high"]
 
 
+def test_losses_with_weights_of_their_own_are_audited_by_canaries_alone(tmp_path: Path) -> None:
+    """A saved model lacks these weights, and a loss with random ones would tell nothing."""
+    generator = np.random.default_rng(0)
+    for i in range(80):
+        path = tmp_path / "people" / f"p{i % 20}" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(generator.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(path)
+    settings = {**SETTINGS, "task": "face_embedding", "task_options": {}, "size": 16, "epochs": 1}
+    visiongraft.fit(tmp_path / "people", out=tmp_path / "run", **settings)
+    with pytest.raises(OptionError, match="has weights of its own, which are not saved"):
+        visiongraft.audit(tmp_path / "run")
+    found = visiongraft.audit(tmp_path / "run", canaries=20)
+    assert [attack.name for attack in found.attacks] == ["canaries"]
+    assert "weights of its own" in found.left_out["loss"]
+
+
 def test_too_many_and_too_few_canaries_are_refused(learned: Path) -> None:
     for count in (3, 21):
         with pytest.raises(OptionError, match=f"canaries={count} is not from 20 to 20"):

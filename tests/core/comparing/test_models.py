@@ -6,6 +6,7 @@ import json
 import math
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 import visiongraft
-from visiongraft.comparing.models import _around, mcnemar
+from visiongraft.comparing.models import _around, _has_interval, mcnemar
 from visiongraft.errors import OptionError
+from visiongraft.training.measuring.own_metrics import OwnMetrics
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +51,19 @@ def test_numbers_of_images_add_up_to_the_difference(runs: list[Path], toy_data: 
     assert against.differing == first + other
     assert len(against.images) == min(10, against.differing)
     assert {abs(one - two) for _, one, two in against.images} == {1.0}
+
+
+def test_counts_and_what_is_measured_over_pairs_have_no_interval() -> None:
+    images, pairs = (
+        SimpleNamespace(metrics_over_pairs=over, targets_in_common=over) for over in (False, True)
+    )
+    own = OwnMetrics({"mine": None})  # type: ignore[dict-item]
+    fractions, counts = [0.5, 0.25, 1.0], [180.0, 180.0]
+    assert _has_interval(images, own, "f1", fractions)  # type: ignore[arg-type]
+    assert not _has_interval(images, own, "images", counts)  # type: ignore[arg-type]
+    assert not _has_interval(pairs, own, "roc_auc", fractions)  # type: ignore[arg-type]
+    assert _has_interval(pairs, own, "mine", fractions)  # type: ignore[arg-type]
+    assert not _has_interval(images, own, "mine", [0.5, math.nan])  # type: ignore[arg-type]
 
 
 def test_a_model_cannot_be_distinguished_from_itself(runs: list[Path], toy_data: Any) -> None:

@@ -61,6 +61,10 @@ class Loopback:
             return Message(Error(code=2, reason=reason), reply_to=message)
         if fault == "nonsense":
             answer.content.config_records["about"] = ConfigRecord({"answer": '{"metrics": 3}'})
+        if fault == "renamed":
+            values = json.loads(str(answer.content.config_records["about"]["answer"]))
+            renamed = json.dumps({**values, "site": "../north"})
+            answer.content.config_records["about"] = ConfigRecord({"answer": renamed})
         if fault == "empty":
             return Message(RecordDict(), reply_to=message)
         own = answer.content.config_records.get(CONFIGS)

@@ -33,6 +33,7 @@ PLAIN = {  # without secure aggregation
     "plain: dies": {"east": {"train": "dies"}},
     "plain: nonsense": {"east": {"train": "nonsense"}},
     "plain: empty": {"east": {"train": "empty", "evaluate": "nonsense"}},
+    "plain: renamed": {"east": {"query": "renamed"}},
 }
 
 
@@ -138,6 +139,13 @@ def test_what_is_no_answer_does_not_end_a_round_without_it_either(
         np.testing.assert_array_equal(values, expected[name])
     assert ("east" in found[case]["metrics"]) == (case != "plain: empty")
     assert ("east" in found[case]["failed"]) == (case == "plain: empty")
+
+
+@pytest.mark.slow
+def test_a_site_whose_name_is_a_path_does_not_take_part(found: Any) -> None:
+    (record,) = found["plain: renamed"]["rounds"]
+    assert sorted(record["sites"]) == ["north", "south"]
+    assert "is no name of a site" in found["plain: renamed"]["failed"]["node 1"]
 
 
 @pytest.mark.slow
