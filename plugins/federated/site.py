@@ -121,7 +121,7 @@ class Site:
         self.spending: Spending | None = None
         if settings.privacy is not None:
             refuse_settings(self.run)
-            self.spending = Spending.of(self.run, config.rounds, name, folder)
+            self.spending = Spending.of(self.run, self.found, config, name, folder)
         trained = _changing(self.network)
         personal = _personal(self.network, config.personal) & trained.keys()
         self.personal = sorted(personal)

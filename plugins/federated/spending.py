@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from visiongraft.data.digests import digest_of
 from visiongraft.data.parsing import read_json
 from visiongraft.errors import ArtifactError
-from visiongraft.plugins.federated.config import FederatedError
+from visiongraft.plugins.federated.config import FederatedConfig, FederatedError
+from visiongraft.preparation.datasets import RunData
+from visiongraft.preparation.inputs import inputs_of
 from visiongraft.saving.files import write_json
 from visiongraft.seeds import mix_seed
+from visiongraft.training.freezing import digest
 from visiongraft.training.private.accounting import begin_privacy, privacy_facts, steps_per_epoch
 from visiongraft.training.resuming.checkpoint import RunState
 from visiongraft.training.run import Run
@@ -24,30 +28,36 @@ FILE = "privacy.json"  # it stays at the site
 class Spending:
     """The privacy budget of a site, which all its rounds share.
 
-    Each training draws noise of its own. One that is repeated from the same global values, as after a crash, repeats its noise,
-    too, so that it sends the same values again and spends nothing more; one from other values counts as another.
+    Each training draws noise of its own. One that is repeated from the same values with the same images and settings, as after a
+    crash, repeats its noise, too, so that it sends the same values again and spends nothing more. Any other counts as another:
+    with the same noise, the difference of what both send would show the image that was replaced.
 
     Attributes:
         path: Where it is kept.
         run: The run of the site.
         rounds: Number of trainings that the noise was chosen for.
+        inputs: Digest of the images, settings, files and code that all its trainings compute from.
         drawn: Seed, noise multiplier and sample rate.
-        trainings: Digest of what each training began with.
+        trainings: Digest of all that each training computed from, keyed by the seed.
     """
 
     path: Path
     run: Run
     rounds: int
+    inputs: str
     drawn: dict[str, Any]
     trainings: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, run: Run, rounds: int, site: str, folder: Path) -> Spending:
+    def of(
+        cls, run: Run, data: RunData, config: FederatedConfig, site: str, folder: Path
+    ) -> Spending:
         """Read what the site has spent so far, or choose its noise for all rounds.
 
         Args:
             run: The run of the site, with its final settings.
-            rounds: Number of rounds.
+            data: Its data.
+            config: The settings of all sites.
             site: Its name.
             folder: Its folder.
 
@@ -55,7 +65,8 @@ class Spending:
             OptionError: No noise is large enough.
             ArtifactError: What was kept is damaged, or belongs to other settings.
         """
-        path, asked = folder / FILE, run.config.privacy or {}
+        path, asked, rounds = folder / FILE, run.config.privacy or {}, config.rounds
+        inputs = _inputs(run, data, config)
         if path.is_file():
             kept = read_json(path)
             if not isinstance(kept, Mapping) or kept.get("of") != _begun(run, rounds):
@@ -63,12 +74,12 @@ class Spending:
                     f"{path} is of a training with other privacy, rounds or images, whose budget it counts; choose another "
                     "folder, whose epsilon adds to it"
                 )
-            return cls(path, run, rounds, dict(kept["drawn"]), list(kept["trainings"]))
+            return cls(path, run, rounds, inputs, dict(kept["drawn"]), list(kept["trainings"]))
         begin_privacy(run, rounds)
         drawn = dict(run.state.privacy)
         if asked.get("noise_seed") is not None:
             drawn["noise_seed"] = mix_seed(drawn["noise_seed"], "site", site)
-        return cls(path, run, rounds, drawn)
+        return cls(path, run, rounds, inputs, drawn)
 
     def state(self, payload: Mapping[str, bytes], number: int) -> RunState:
         """Count a training, before it begins, and return the state that it begins with.
@@ -80,18 +91,15 @@ class Spending:
         Raises:
             FederatedError: The budget is spent.
         """
-        content = hashlib.sha256(str(number).encode())
-        for name in sorted(payload):
-            content.update(payload[name])
-        digest = content.hexdigest()
-        if digest not in self.trainings:
+        begun = self._begun_with(payload, number)
+        if begun not in self.trainings:
             if len(self.trainings) == self.rounds:
                 raise FederatedError(
                     f"its privacy budget is spent by {self.rounds} trainings; it does not train again"
                 )
-            self.trainings.append(digest)
+            self.trainings.append(begun)
             self._write()
-        seed = mix_seed(self.drawn["noise_seed"], "training", self.trainings.index(digest))
+        seed = mix_seed(self.drawn["noise_seed"], "training", self.trainings.index(begun))
         return RunState(privacy={**self.drawn, "noise_seed": seed})
 
     def facts(self) -> dict[str, Any]:
@@ -105,6 +113,17 @@ class Spending:
             self.run.state = kept
         own = "each training image of this site; other sites account for theirs"
         return {**found, "protects": own, "rounds": len(self.trainings)}
+
+    def _begun_with(self, payload: Mapping[str, bytes], number: int) -> str:
+        """Return a digest of all that a training computes from, which tells nothing to whoever lacks the seed."""
+        key = str(self.drawn["noise_seed"]).encode()
+        content = hmac.new(key, f"{number} {self.inputs}".encode(), "sha256")
+        for name in sorted(payload):
+            content.update(f"{name} {len(payload[name])} ".encode() + payload[name])
+        for name, tensor in sorted(self.run.network.state_dict().items()):
+            if name not in payload:  # frozen, or personal
+                content.update(f"{name} {digest(tensor)} ".encode())
+        return content.hexdigest()
 
     def _write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,3 +140,13 @@ def _begun(run: Run, rounds: int) -> dict[str, Any]:
         "images": len(run.training),
         "steps of an epoch": steps_per_epoch(run),
     }
+
+
+def _inputs(run: Run, data: RunData, config: FederatedConfig) -> str:
+    """Return a digest of the images, settings, files and code that a training computes from."""
+    found = inputs_of(run, data)
+    images = [(each.image, each.target) for each in data.checked.digests["training"]]
+    settings = (dict(config.fit), config.method, config.seed)
+    return digest_of(
+        (images, settings, found.task_options, found.weights, found.code, found.transfer_source)
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import visiongraft
 from visiongraft.errors import VisiongraftError
@@ -113,6 +115,34 @@ def test_other_values_in_the_same_round_draw_other_noise_and_are_counted(
         restarted.train(first, 1)
     with pytest.raises(VisiongraftError, match="whose budget it counts"):
         Site("east", sites["east"], settings(FIT, rounds=5), tmp_path)
+
+
+def test_a_replaced_image_or_another_setting_draws_other_noise_and_is_counted(
+    settings: Any, sites: Any, tmp_path: Path
+) -> None:
+    """With the same noise, the difference of two releases would be that of the image."""
+    data = tmp_path / "data"
+    shutil.copytree(sites["east"], data)
+    payload: dict[str, bytes] = {}
+
+    def seed(fit: dict[str, Any] | None = None, **changes: Any) -> int:
+        site = Site("east", str(data), settings({**FIT, **(fit or {})}, **changes), tmp_path)
+        payload.update(payload or site.values())  # always the first ones
+        assert site.spending is not None
+        replaced.append(site.run.training.name(0))
+        found: int = site.spending.state(payload, 0).privacy["noise_seed"]
+        return found
+
+    replaced: list[str] = []
+    made = [seed(rounds=5), seed(rounds=5)]
+    assert made[0] == made[1]  # nothing changed
+    made += [seed({"learning_rate": 0.01}, rounds=5), seed({"seed": 3}, rounds=5)]
+    made += [seed(method="fedprox(mu=1)", rounds=5)]
+    Image.fromarray(np.zeros((16, 16, 3), np.uint8)).save(data / replaced[0])
+    made += [seed(rounds=5)]
+    assert len(set(made)) == 5
+    with pytest.raises(VisiongraftError, match="budget is spent by 5 trainings"):
+        seed({"learning_rate": 0.03}, rounds=5)
 
 
 def test_a_secret_seed_is_drawn_for_each_site(settings: Any, sites: Any, tmp_path: Path) -> None:
