@@ -98,14 +98,14 @@ class HeadOutput:
     def __call__(self, graph: Any, features: Features, outputs: Any) -> Tensor:
         """Compute it from the outputs of all heads."""
         return self.function(
-            cast("InferenceGraph", _HeadGraph(graph, self.head)),
+            cast("InferenceGraph", HeadGraph(graph, self.head)),
             features,
             outputs_of(self.head, outputs),
         )
 
 
-class _HeadGraph:
-    """An inference graph as the task of one head sees it."""
+class HeadGraph:
+    """An inference graph, or a network, as the task of one head sees it."""
 
     def __init__(self, graph: Any, head: str) -> None:
         self._graph = graph

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from visiongraft.data.samples import Image, Samples, WrappedSamples
+from visiongraft.errors import PluginError
 
 Place = tuple[int, int]  # which samples of a head, and the position among them
 
@@ -119,6 +120,56 @@ class HeadSamples(WrappedSamples):
     def target(self, index: int) -> Any:
         """Return the head's target."""
         return self.base.target(index)[self.head]
+
+
+@dataclass(frozen=True)
+class ProofSamples(WrappedSamples):
+    """Samples with targets by head, some of which are to prove an exported file on.
+
+    Attributes:
+        base: The samples.
+        proved: Samples of some heads, see ``Task.proof_samples``.
+        places: For each image, where these heads have their target of it.
+    """
+
+    proved: Mapping[str, Samples]
+    places: tuple[Mapping[str, int], ...]
+
+    @classmethod
+    def of(
+        cls, samples: Samples, prove: Mapping[str, Callable[[Samples], Samples]]
+    ) -> ProofSamples:
+        """Replace the targets of some heads.
+
+        Args:
+            samples: Samples with targets by head.
+            prove: For each of these heads, what returns the samples for its own.
+
+        Raises:
+            PluginError: A head returns another number of samples.
+        """
+        proved = {}
+        places: list[dict[str, int]] = [{} for _ in range(len(samples))]
+        for head, function in prove.items():
+            known = [i for i in range(len(samples)) if head in samples.target(i)]
+            proved[head] = function(HeadSamples(samples.subset(known), head))
+            if len(proved[head]) != len(known):
+                raise PluginError(
+                    f"head {head!r}: proof_samples returned {len(proved[head])} samples for {len(known)}"
+                )
+            for position, i in enumerate(known):
+                places[i][head] = position
+        return cls(samples, proved, tuple(places))
+
+    def target(self, index: int) -> dict[str, Any]:
+        """Return the targets by head."""
+        own = {head: self.proved[head].target(i) for head, i in self.places[index].items()}
+        return {**self.base.target(index), **own}
+
+    def subset(self, indices: Sequence[int]) -> Self:
+        """Return some of the samples, in the given order."""
+        places = tuple(self.places[i] for i in indices)
+        return replace(self, base=self.base.subset(indices), places=places)
 
 
 def _called(functions: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 from visiongraft.backbone import Backbone, Features
 from visiongraft.caching.images import CachedImages
 from visiongraft.data.batch import Batch
-from visiongraft.errors import OptionError
+from visiongraft.errors import OptionError, PluginError
 from visiongraft.multi_task.heads import MultiHead
 from visiongraft.multi_task.loss import MultiLoss
+from visiongraft.multi_task.names import prefixed
 from visiongraft.task import Task
 
 if TYPE_CHECKING:
@@ -27,16 +29,18 @@ class SharedBackbone:
     Args:
         backbone: The backbone, which runs on all other images.
         images: The images.
-        features: Their features.
+        features: Returns their features, always the same object.
     """
 
-    def __init__(self, backbone: Backbone, images: Tensor, features: Features) -> None:
+    def __init__(
+        self, backbone: Backbone, images: Tensor, features: Callable[[], Features]
+    ) -> None:
         self.backbone, self.images, self.features = backbone, images, features
 
     def __call__(self, images: Tensor) -> Features:
         """Return the features of images."""
         if images is self.images:
-            return self.features
+            return self.features()
         features: Features = self.backbone(images)
         return features
 
@@ -51,7 +55,7 @@ class HeadView:
         network: The whole network.
         head: Name of the head.
         images: The images of the head's batch.
-        features: Their features.
+        features: Returns their features, always the same object.
 
     Attributes:
         backbone: The backbone, which does not run again on these images.
@@ -60,9 +64,13 @@ class HeadView:
     """
 
     def __init__(
-        self, network: Network | InferenceGraph, head: str, images: Tensor, features: Features
+        self,
+        network: Network | InferenceGraph,
+        head: str,
+        images: Tensor,
+        features: Callable[[], Features],
     ) -> None:
-        self._network, self._name, self._features = network, head, features
+        self._network, self._name = network, head
         self._head = cast(MultiHead, network.head)[head]
         self.backbone = SharedBackbone(network.backbone, images, features)
         self.preprocess = network.preprocess
@@ -77,13 +85,13 @@ class HeadView:
 class _WatchedHead:
     """A head that remembers what it returned for some features."""
 
-    def __init__(self, head: nn.Module, features: Features) -> None:
+    def __init__(self, head: nn.Module, features: Callable[[], Features]) -> None:
         self._head, self._features = head, features
         self.outputs: Any = None
 
     def __call__(self, features: Features, *args: Any, **kwargs: Any) -> Any:
         outputs = self._head(features, *args, **kwargs)
-        if features is self._features:
+        if features is self._features():
             self.outputs = outputs
         return outputs
 
@@ -115,7 +123,7 @@ def train_heads(
         whole = len(rows) == len(batch.images)
         own = batch_of(batch, name)
         seen = features if whole else _rows_of(features, rows)
-        view = HeadView(network, name, own.images, seen)
+        view = HeadView(network, name, own.images, partial(_same, seen))
         step = task.training_step(cast("Network", view), own)
         count = len(rows) if name in incomplete else None
         parts |= cast(MultiLoss, network.loss)(name, step, count)
@@ -183,12 +191,55 @@ def infer_heads(
     features: Features = network.backbone(images)
     outputs = {
         name: task.inference_step(
-            cast("Network", HeadView(network, name, images, features)), images
+            cast("Network", HeadView(network, name, images, partial(_same, features))), images
         )
         for name, task in heads.items()
     }
     found: dict[str, Any] = network.head(features, outputs)
     return found
+
+
+def evaluate_heads(heads: Mapping[str, Task], network: Network, batch: Batch) -> dict[str, Tensor]:
+    """Run the evaluation step of each head that has one on the samples that have its target.
+
+    Args:
+        heads: The task of each head.
+        network: The network, in evaluation mode.
+        batch: Its targets are those of ``collate``.
+
+    Returns:
+        What the heads compute, named ``head.name``; 0 for samples without the head's target.
+
+    Raises:
+        PluginError: A head's step does not compute one value per sample.
+    """
+    features = cache(partial(network.backbone, batch.images))  # which few steps need
+    found: dict[str, Tensor] = {}
+    for name, task in heads.items():
+        if name not in batch.targets or type(task).evaluation_step is Task.evaluation_step:
+            continue
+        rows = batch.targets[name]["rows"]
+        own = batch_of(batch, name)
+        seen = cache(partial(_seen, features, rows, len(batch.images)))
+        view = HeadView(network, name, own.images, seen)
+        computed = task.evaluation_step(cast("Network", view), own)
+        for what, values in computed.items():
+            if len(values) != len(rows):
+                raise PluginError(
+                    f"head {name!r}: {what!r} of evaluation_step has {len(values)} rows for {len(rows)} samples"
+                )
+            spread = values.new_zeros((len(batch.images), *values.shape[1:]))
+            spread[rows.to(values.device)] = values
+            found |= prefixed(name, {what: spread})
+    return found
+
+
+def _seen(features: Callable[[], Features], rows: Tensor, count: int) -> Features:
+    return features() if len(rows) == count else _rows_of(features(), rows)
+
+
+def _same(features: Features) -> Features:
+    return features
 
 
 def refuse_mixing(heads: Mapping[str, Task], images: Tensor, targets: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import torch
 from PIL import Image as PillowImage
@@ -17,15 +17,21 @@ from visiongraft.data.samples import EvaluationSplit, Samples, Splits, Transform
 from visiongraft.errors import DataError, OptionError, near_matches
 from visiongraft.multi_task.datasets import data_by_head
 from visiongraft.multi_task.examples import combined_examples
-from visiongraft.multi_task.export import HeadOutput, combined_support
+from visiongraft.multi_task.export import HeadGraph, HeadOutput, combined_support
 from visiongraft.multi_task.heads import MultiHead, head_options, read_heads
 from visiongraft.multi_task.joining import join_evaluation, join_splits
 from visiongraft.multi_task.loss import UNCERTAINTY, MultiLoss, check_weights
 from visiongraft.multi_task.metrics import COMBINED, MultiMetrics
 from visiongraft.multi_task.names import of_head, outputs_of, prefixed
 from visiongraft.multi_task.prediction import MultiPrediction, draw_all, joined
-from visiongraft.multi_task.samples import HeadSamples, MultiSamples
-from visiongraft.multi_task.steps import infer_heads, refuse_mixing, start_heads, train_heads
+from visiongraft.multi_task.samples import HeadSamples, MultiSamples, ProofSamples
+from visiongraft.multi_task.steps import (
+    evaluate_heads,
+    infer_heads,
+    refuse_mixing,
+    start_heads,
+    train_heads,
+)
 from visiongraft.multi_task.transforms import combined_transform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.task import (
@@ -289,6 +295,17 @@ class MultiTask(Task):
 
     def inference_step(self, network: Network | InferenceGraph, images: Tensor) -> Any:
         return infer_heads(self.tasks, network, images)
+
+    def evaluation_step(self, network: Network, batch: Batch) -> Mapping[str, Tensor]:
+        return evaluate_heads(self.tasks, network, batch)
+
+    def proof_samples(self, network: Network, samples: Samples) -> Samples:
+        prove = {
+            head: partial(task.proof_samples, cast("Network", HeadGraph(network, head)))
+            for head, task in self.tasks.items()
+            if type(task).proof_samples is not Task.proof_samples
+        }
+        return ProofSamples.of(samples, prove) if prove else samples
 
     def class_logits(self, outputs: Any) -> Tensor | None:
         """Return the class logits of the only head that has some."""

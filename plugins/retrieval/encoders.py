@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+from copy import deepcopy
 from functools import lru_cache
+from operator import itemgetter
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.lookup.text_encoders import load_text_encoder
 from visiongraft.text_encoders import TextEncoder, TextNetwork, unit_vectors
+
+log = logging.getLogger("visiongraft")
 
 MARKED = "two dogs on a red boat"  # a text by which encoders are told apart
 NUMBERS = 8  # of its vector, and
@@ -50,12 +58,34 @@ def mark_of(encoder: TextEncoder | TextNetwork) -> Mark:
     """Return what tells an encoder from others.
 
     Args:
-        encoder: An encoder, whose vectors tell; or a network that is trained, whose token ids do.
+        encoder: An encoder, whose vectors tell; or a network that is trained, whose token ids do, and the
+            vector that it computes with fixed weights, for activations and the like have none.
     """
     if isinstance(encoder, TextNetwork):
-        return tuple(map(float, encoder.tokenize([MARKED])[0].tolist()))
-    vector = unit_vectors(encoder, [MARKED])[0, :NUMBERS]
-    return tuple(round(float(value), DIGITS) for value in vector)
+        tokens = encoder.tokenize([MARKED])
+        return (*map(float, tokens[0].tolist()), *_rounded(_with_fixed_weights(encoder, tokens)))
+    return _rounded(unit_vectors(encoder, [MARKED])[0])
+
+
+def _rounded(vector: NDArray[np.float32]) -> Mark:
+    return tuple(round(float(value), DIGITS) for value in vector[:NUMBERS])
+
+
+def _with_fixed_weights(network: TextNetwork, tokens: Tensor) -> NDArray[np.float32]:
+    """Compute a vector, of mean square 1, with weights that depend on their names and shapes alone."""
+    generator = torch.Generator().manual_seed(0)
+    network = deepcopy(network).eval()
+    with torch.no_grad():
+        for name, value in sorted(network.named_parameters(), key=itemgetter(0)):
+            noise = torch.randn(value.shape, generator=generator)
+            if value.ndim > 1:
+                noise = noise / value.shape[-1] ** 0.5
+            elif name.endswith("weight"):  # of a normalization
+                noise = 1 + noise / 10
+            value.copy_(noise)
+        vector = network(tokens)[0].float()
+    found: NDArray[np.float32] = (vector / vector.square().mean().sqrt()).numpy()
+    return found
 
 
 def known_encoder(name: str, mark: Mark) -> TextEncoder:
@@ -79,14 +109,26 @@ def known_encoder(name: str, mark: Mark) -> TextEncoder:
 
 
 def known_network(name: str, mark: Mark) -> TextNetwork:
-    """Return a network like the one that a model trained, with random weights; see ``known_encoder``."""
-    if not mark:
-        return trainable_network(name, pretrained=False)
+    """Return a network like the one that a model trained, with random weights; see ``known_encoder``.
+
+    Models of earlier versions, whose marks are empty or lack the vector, are loaded with a warning.
+    """
     try:
         network = trainable_network(name, pretrained=False)
     except VisiongraftError as error:
         raise _not_found(name, error) from error
-    _check(name, mark, mark_of(network), "tokens")
+    found = mark_of(network)
+    tokens = network.tokenize([MARKED]).shape[1]
+    if len(mark) <= tokens:
+        log.warning(
+            "the model was trained by an earlier version: whether text encoder %r is the one that it was "
+            "trained with cannot be checked",
+            name,
+        )
+    if mark:
+        _check(name, mark[:tokens], found[:tokens], "tokens")
+    if len(mark) > tokens:
+        _check(name, mark[tokens:], found[tokens:], "layers")
     return network
 
 

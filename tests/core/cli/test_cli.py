@@ -332,7 +332,7 @@ def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(
         ([*FIT, "--task", "toy", "--set", "clases=1"], "did you mean 'classes'?"),
         ([*FIT, "--task", "toy", "--set", "classes=many"], "--set classes=many: expected integer"),
         ([*FIT, "--set", "classes=1"], "name the task with --task NAME"),
-        (FIT, "task is missing: pass task=NAME, one of "),
+        (FIT, "x does not exist"),
         (["plugins", "--jsno"], "No such option: --jsno (Possible options: --json)"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import visiongraft as vg
 from tests.plugins.text_encoders import tiny_clip
 from visiongraft.cli import main
 from visiongraft.errors import ArtifactError, OptionError
-from visiongraft.plugins.retrieval.encoders import encoder_named
+from visiongraft.plugins.retrieval.encoders import (
+    NUMBERS,
+    encoder_named,
+    known_network,
+    mark_of,
+    trainable_network,
+)
 from visiongraft.plugins.retrieval.example import write_table
 
 
@@ -80,6 +88,37 @@ def test_another_encoder_is_refused(
         model.embed(text="a red square")
     with pytest.raises(OptionError, match=r"is not the one .*: its vectors are others"):
         model.evaluate(table)
+
+
+def test_a_trained_network_is_told_by_what_it_computes(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    kinds: dict[str, dict[str, Any]] = {
+        "tiny": {},
+        "other weights": {"seed": 1},
+        "other activation": {"quick_gelu": True},
+        "other heads": {"text_cfg": {**tiny_clip.OPEN_CLIP["text_cfg"], "heads": 4}},
+    }
+    names = {
+        kind: f"open_clip/local-dir:{tiny_clip.write_open_clip(tmp_path / kind, **changed)}"
+        for kind, changed in kinds.items()
+    }
+    network = trainable_network(names["tiny"])
+    state, weights = torch.get_rng_state(), deepcopy(network.state_dict())
+    mark = mark_of(network)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, weights[name]) for name, value in network.state_dict().items())
+    known_network(names["tiny"], mark)
+    known_network(names["other weights"], mark)  # which the model's own replace
+    for kind in ("other activation", "other heads"):
+        with pytest.raises(OptionError, match=r"is not the one .*: its layers are others"):
+            known_network(names[kind], mark)
+    assert not caplog.records
+    for old in ((), mark[:-NUMBERS]):
+        known_network(names["other activation"], old)
+        assert "cannot be checked" in caplog.records.pop().getMessage()
+    with pytest.raises(OptionError, match=r"is not the one .*: its tokens are others"):
+        known_network(names["tiny"], (mark[0], mark[1] + 1, *mark[2:]))
 
 
 def test_a_model_without_texts_takes_no_encoder(tmp_path: Path) -> None:

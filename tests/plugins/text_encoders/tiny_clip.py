@@ -34,13 +34,14 @@ PROCESSOR: dict[str, Any] = {
 }
 
 
-def write_open_clip(folder: Path, seed: int = 0) -> Path:
-    """Write a network in the layout of open_clip."""
+def write_open_clip(folder: Path, seed: int = 0, **changed: Any) -> Path:
+    """Write a network in the layout of open_clip, with some settings changed."""
     folder.mkdir(parents=True)
     torch.manual_seed(seed)
-    model = open_clip.CLIP(**OPEN_CLIP)
+    settings = {**OPEN_CLIP, **changed}
+    model = open_clip.CLIP(**settings)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
-    config = {"model_cfg": OPEN_CLIP, "preprocess_cfg": PREPROCESS}
+    config = {"model_cfg": settings, "preprocess_cfg": PREPROCESS}
     (folder / "open_clip_config.json").write_text(json.dumps(config))
     return folder
 
