@@ -59,7 +59,7 @@ class Fairness:
         differences: Of each metric the largest difference between groups that are not small.
         ratios: Likewise the smallest ratio, where values are positive.
         chance: How often groups of these sizes that are drawn at random differ by as much in the headline;
-            ``None`` if fewer than two groups can be compared.
+            ``None`` if fewer than two groups can be compared, or most random groups have no value to compare with.
         own: Names of the results of the user's own metrics.
         chances: ``chance`` of each of these.
     """
@@ -71,7 +71,7 @@ class Fairness:
     ratios: dict[str, Estimate]
     chance: float | None
     own: tuple[str, ...]
-    chances: dict[str, float]
+    chances: dict[str, float | None]
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields as JSON values."""
@@ -118,14 +118,25 @@ class Fairness:
         """Return what was found, one line each."""
         small = [group.name or "(none)" for group in self.groups if group.small]
         lines = [f"too few images to compare: {', '.join(small)}"] if small else []
-        if self.chance is None:
+        if len(self.groups) - len(small) < 2:
             return [*lines, "fewer than two groups have enough images to be compared"]
         for name, chance in {self.headline: self.chance, **self.chances}.items():
+            if name not in self.differences:
+                lines.append(f"{name} has no value in groups that could be compared")
+                continue
             gap = self.differences[name]
+            found = (
+                f"largest difference in {name}: {gap.value:.3f} ({gap.low:.3f} to {gap.high:.3f})"
+            )
+            if chance is None:
+                lines.append(
+                    f"{found}; most random groups have no value, so that it cannot be told from chance"
+                )
+                continue
             verdict = "can" if chance < 0.05 else "cannot"
             lines.append(
-                f"largest difference in {name}: {gap.value:.3f} ({gap.low:.3f} to {gap.high:.3f}); random groups "
-                f"differ by as much with a probability of {chance:.2f}, so that it {verdict} be told from chance"
+                f"{found}; random groups differ by as much with a probability of {chance:.2f}, so that it {verdict} "
+                "be told from chance"
             )
         return lines
 
@@ -192,7 +203,7 @@ def fairness(
     labels = np.array(values)
     several = len(set(labels[compared])) > 1
 
-    def chance_of(name: str) -> float:
+    def chance_of(name: str) -> float | None:
         return _chance(rows, labels, compared, name, seed)
 
     frame = None
@@ -327,15 +338,18 @@ def _estimates(values: Any, ends: Sequence[Any]) -> dict[str, Estimate]:
 
 def _chance(
     rows: _Rows, labels: NDArray[Any], compared: Positions, metric: str, seed: int
-) -> float:
-    """Return how often groups at random differ as much in a metric as these do."""
+) -> float | None:
+    """Return how often groups at random differ as much in a metric as these do; ``None`` if it is not known."""
 
-    def largest(order: Positions) -> float:
+    def values(order: Positions) -> NDArray[np.float64]:
         own = labels[compared]
         found = [rows.measure(np.sort(order[own == g])).get(metric, np.nan) for g in np.unique(own)]
-        return float(np.nanmax(found) - np.nanmin(found))
+        return np.array([one for one in found if np.isfinite(one)], np.float64)
 
     generator = np.random.default_rng(mix_seed(seed, "groups"))
-    measured = largest(compared)
-    drawn = [largest(generator.permutation(compared)) for _ in range(SHUFFLES)]
-    return (1 + sum(one >= measured - 1e-12 for one in drawn)) / (1 + SHUFFLES)
+    measured = values(compared)
+    drawn = [values(generator.permutation(compared)) for _ in range(SHUFFLES)]
+    judged = [np.ptp(one) for one in drawn if len(one) >= max(2, len(measured))]
+    if len(measured) < 2 or len(judged) < SHUFFLES / 2:
+        return None
+    return (1 + sum(bool(one >= np.ptp(measured) - 1e-12) for one in judged)) / (1 + len(judged))

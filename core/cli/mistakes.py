@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visiongraft.cli.options import Json, TaskOptions, check_suffix
+from visiongraft.cli.options import Json, TaskOptions, check_suffix, refuse_input
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.cli.settings import takes_settings, with_task_options
 from visiongraft.config import FEATURE_SETTINGS, settings_without
@@ -46,6 +46,7 @@ def find_mistakes(
     given = with_task_options(ctx, settings, task_options)
     if csv is not None:
         check_suffix("csv", csv, (".csv",))
+        refuse_input("csv", csv, (data,))
     from visiongraft.mistakes.finding import find_mistakes as find
     from visiongraft.pages.writing import check_page
 

@@ -22,6 +22,7 @@ from visiongraft.cli.options import (
     check_suffix,
     parse_pairs,
     parse_score_threshold,
+    refuse_input,
 )
 from visiongraft.cli.output import Answer, print_line, shown_warnings, table, to_json
 from visiongraft.cli.prediction_table import is_prediction_file, to_csv, write_predictions
@@ -186,6 +187,8 @@ def predict(
         check_suffix("csv", csv, (".csv",), or_else="- for standard output")
     file = out if out is not None and is_prediction_file(out) else None
     folder = out if file is None else None
+    for option, written in (("csv", csv), ("out", file)):
+        refuse_input(option, written, (model, groups, classes, *(images or [])))
     if folder is not None:
         check_folder("out", folder)
     if save_crops and folder is None:
@@ -231,7 +234,9 @@ def predict(
     if csv == STDOUT:
         for warning in lines[len(found) :]:
             print_line(warning, sys.stderr)
-        lines = to_csv(found, named).splitlines()
+        lines = (
+            to_csv(found, named).removesuffix("\n").split("\n")
+        )  # other ends of lines may be in names
     return Answer({"predictions": named, "unreadable": unreadable}, lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import (
@@ -266,6 +266,25 @@ def check_suffix(option: str, path: Path, suffixes: Sequence[str], or_else: str 
         raise OptionError(
             f"--{option} {path} is not a path of a file with the suffix {kinds}{more}"
         )
+
+
+def refuse_input(option: str, path: Path | None, inputs: Iterable[object]) -> None:
+    """Refuse to write over a file that is read, before anything is computed.
+
+    Args:
+        option: The option that the path is a value of, for the message.
+        path: The file to write, if any.
+        inputs: What is read; what is no path of a file is left alone.
+
+    Raises:
+        OptionError: The path is one of the inputs.
+    """
+    if path is None or not path.is_file():
+        return
+    for one in inputs:
+        given = Path(one) if isinstance(one, (str, Path)) else None
+        if given is not None and given.is_file() and given.samefile(path):
+            raise OptionError(f"--{option} {path} would overwrite an input; pass another path")
 
 
 def check_folder(option: str, path: Path) -> None:

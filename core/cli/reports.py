@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visiongraft.cli.inputs import readable_inputs, skipped_line
-from visiongraft.cli.options import BatchSize, Json, check_folder, check_suffix
+from visiongraft.cli.options import BatchSize, Json, check_folder, check_suffix, refuse_input
 from visiongraft.cli.output import Answer, shown_warnings, table
 from visiongraft.errors import OptionError
 from visiongraft.saving.files import write_bytes
@@ -151,6 +151,7 @@ def probe_layers(
     """Show which attributes of images a linear probe tells apart in each layer of MODEL."""
     if csv is not None:
         check_suffix("csv", csv, (".csv",))
+        refuse_input("csv", csv, (attributes,))
     if plot is not None:
         check_suffix("plot", plot, (".png", ".svg"))
     from visiongraft.explaining.layers import probe_layers as probe

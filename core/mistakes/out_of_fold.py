@@ -45,8 +45,14 @@ def models_by_fold(
         A model, and the positions of the training images that it has not seen.
 
     Raises:
-        OptionError: There are fewer different images than parts, or a class occurs in one part alone.
+        OptionError: There are fewer different images than parts, a class occurs in one part alone, or the run is
+            differentially private.
     """
+    if config.privacy is not None:
+        raise OptionError(
+            f"run {folder} is differentially private, and each further training on its images would spend its privacy "
+            "budget again; leave out folds to judge the validation images by its model"
+        )
     images = sorted({each.image for each in digests})
     if len(images) < folds:
         raise OptionError(

@@ -117,8 +117,8 @@ class Pair:
         extras: Names of the extra outputs, which the task's comparison does not know.
         inputs: What both sides take.
         scales: By name the largest absolute reference value of each extra output so far, which differences are
-            relative to. Few channels of a plain image may be above 0, so that its feature map is nearly empty: a
-            thousandth of others, with the rounding errors of sums as large as theirs.
+            relative to, within the bound of ``comparison.WIDEST``. Few channels of a plain image may be above 0, so
+            that its feature map is nearly empty, with the rounding errors of sums as large as those of others.
     """
 
     reference: Reference

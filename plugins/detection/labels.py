@@ -33,6 +33,7 @@ SURE, UNSURE = 0.96, 0.5  # where cleanlab takes detections seriously, and where
 DOUBTFUL = (
     0.5  # highest score of a box that is likely wrong: about the overlap with a sure detection
 )
+NONE_RIGHT = 1.01  # above all scores: no detection is sure
 INSIDE = 0.5  # part of a detected box within a crowd region that excuses it
 
 
@@ -86,14 +87,16 @@ class BoxJudge(LabelJudge):
         return JudgedLabels(np.asarray(quality, np.float64), wrong, remarks)
 
     def _sure(self) -> float:
-        """Return the score from which on detections agree best with the boxes."""
+        """Return the score from which on detections agree best with the boxes; above all if none is right."""
         objects = sum(len(labels["labels"]) for labels in self._labels)
         ordered = sorted(self._matches, key=lambda match: -match[0])
         right = np.cumsum([found == true for _, found, true in ordered])
-        if not len(right):
-            return 1.0
+        if not right.any():
+            return NONE_RIGHT
+        scores = np.array([score for score, *_ in ordered])
+        last = np.append(scores[1:] != scores[:-1], True)  # equal scores count together
         agreement = right / (np.arange(1, len(right) + 1) + BETA**2 * objects)
-        return ordered[int(agreement.argmax())][0]
+        return float(scores[np.where(last, agreement, 0.0).argmax()])
 
     def _worst(self, scores: Mapping[str, Sequence[Any]]) -> list[tuple[float, str]]:
         """Return the lowest score of a box of each image, and what may be wrong with it."""

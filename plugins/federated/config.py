@@ -31,7 +31,8 @@ NOT_OF_SITES = (
     "group_training",
 )
 
-LONGEST = 100
+LONGEST = 100  # bytes of the name of a site, so that a name of a file can have it and more
+LONGEST_LICENSE = 500  # characters
 SITE_NAME = re.compile(rf"[^\s./\\:](?:[^/\\:]{{0,{LONGEST - 2}}}[^\s/\\:])?")  # such as "site 1"
 
 OR_NONE = ("weights", "clip_norm", "privacy")  # for which the text "none" stands for none
@@ -157,10 +158,33 @@ def check_site_name(name: Any) -> None:
     Raises:
         OptionError: It is empty, too long, begins with a dot, or contains separators or characters that are not shown.
     """
-    if not isinstance(name, str) or not SITE_NAME.fullmatch(name) or not name.isprintable():
+    if (
+        not isinstance(name, str)
+        or not SITE_NAME.fullmatch(name)
+        or not name.isprintable()
+        or len(name.encode()) > LONGEST
+    ):
         raise OptionError(
-            f"{shorten(repr(name))} is no name of a site, which is that of a folder, too: at most {LONGEST} letters, "
-            "digits and signs, without separators, and no dot at the beginning"
+            f"{shorten(repr(name))} is no name of a site, which is that of a folder, too: at most {LONGEST} bytes of "
+            "letters, digits and signs, without separators, and no dot at the beginning"
+        )
+
+
+def check_license(site: str, text: Any) -> None:
+    """Refuse licenses that are no line of text, which all models state.
+
+    Args:
+        site: Name of the site.
+        text: The license of its images.
+
+    Raises:
+        OptionError: It is empty, too long, or has characters that are not shown.
+    """
+    fits = isinstance(text, str) and text.isprintable() and len(text) <= LONGEST_LICENSE
+    if not fits or not text.strip():
+        raise OptionError(
+            f"licenses: {site}={shorten(repr(text))} is not the name of a license, such as 'CC-BY-4.0', of at most "
+            f"{LONGEST_LICENSE} characters"
         )
 
 
@@ -183,10 +207,7 @@ def _check_licenses(licenses: Any, sites: Mapping[str, str]) -> None:
                 f"licenses: {site!r} is no site; sites are {', '.join(sites) or 'not named'}"
             )
     for site, text in licenses.items():
-        if not isinstance(text, str) or not text.strip() or not text.isprintable():
-            raise OptionError(
-                f"licenses: {site}={text!r} is not the name of a license, such as 'CC-BY-4.0'"
-            )
+        check_license(site, text)
 
 
 def _check_secure(method: Method, least_sites: int) -> None:

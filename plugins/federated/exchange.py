@@ -12,9 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visiongraft.errors import VisiongraftError, name_some, one_line
+from visiongraft.options import is_integer
 
 Arrays = Mapping[str, NDArray[np.floating[Any]]]
 Payload = Mapping[str, bytes]
+KINDS: dict[str, Any] = {  # of the parts of a declaration as JSON values
+    "shapes": Mapping,
+    "buffers": list,
+    "frozen": str,
+    "task": Mapping,
+    "task_name": str,
+    "task_options": Mapping,
+    "bound": list,
+}
 
 
 class ExchangeError(VisiongraftError):
@@ -32,6 +42,7 @@ class Declared:
         task: What the task says about its results, such as names of classes, which must mean the same everywhere.
         task_name: Name by which the task is found.
         task_options: Its options, of which the server makes the task of its model.
+        bound: Names of the options that the images of the site set, such as weights of classes.
     """
 
     shapes: dict[str, tuple[int, ...]]
@@ -40,6 +51,7 @@ class Declared:
     task: Mapping[str, Any] = field(default_factory=dict)
     task_name: str = ""
     task_options: Mapping[str, Any] = field(default_factory=dict)
+    bound: tuple[str, ...] = ()
 
     @property
     def numbers(self) -> int:
@@ -50,15 +62,33 @@ class Declared:
         """Return the declaration as JSON values."""
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
         about = {"frozen": self.frozen, "task": dict(self.task), "task_name": self.task_name}
-        options = {"task_options": dict(self.task_options)}
+        options = {"task_options": dict(self.task_options), "bound": list(self.bound)}
         return {"shapes": shapes, "buffers": list(self.buffers), **about, **options}
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> Declared:
-        """Make it from what ``to_json`` returned."""
-        shapes = {name: tuple(shape) for name, shape in values["shapes"].items()}
+        """Make it from what ``to_json`` returned.
+
+        Raises:
+            ExchangeError: It is something else.
+        """
+        for name, kind in KINDS.items():
+            if not isinstance(values, Mapping) or not isinstance(values.get(name), kind):
+                raise ExchangeError(f"the declaration has no {name!r} of the kind it should have")
+        shapes = values["shapes"]
+        if not all(
+            isinstance(s, list) and all(is_integer(n, 0) for n in s) for s in shapes.values()
+        ):
+            raise ExchangeError("the declaration has shapes that are no lists of sizes")
+        if not all(isinstance(n, str) for n in (*values["buffers"], *values["bound"])):
+            raise ExchangeError("the declaration has names that are no texts")
         named = {name: values[name] for name in ("frozen", "task", "task_name", "task_options")}
-        return cls(shapes, tuple(values["buffers"]), **named)
+        return cls(
+            {name: tuple(shape) for name, shape in shapes.items()},
+            tuple(values["buffers"]),
+            **named,
+            bound=tuple(values["bound"]),
+        )
 
     def difference(self, other: Declared) -> str:
         """Describe how another declaration differs; nothing if it does not."""
@@ -68,6 +98,12 @@ class Declared:
             own, others = self.task.get(name), other.task.get(name)
             if own != others:
                 return f"{name} is {_short(own)} here and {_short(others)} there"
+        # Images of a site set some, such as weights of classes; what must agree of these is in ``task``.
+        set_by_images = set(self.bound) & set(other.bound)
+        for name in sorted((self.task_options.keys() | other.task_options.keys()) - set_by_images):
+            own, others = self.task_options.get(name), other.task_options.get(name)
+            if own != others:
+                return f"the option {name} of the task is {_short(own)} here and {_short(others)} there"
         odd = sorted(self.shapes.keys() ^ other.shapes.keys())
         if odd:
             return f"other tensors train: {name_some(odd)}"

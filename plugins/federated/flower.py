@@ -21,6 +21,7 @@ from visiongraft.errors import OptionError, VisiongraftError, one_line
 from visiongraft.plugins.federated.config import (
     FederatedConfig,
     FederatedError,
+    check_license,
     check_site_name,
 )
 from visiongraft.plugins.federated.exchange import Declared
@@ -168,9 +169,10 @@ class FlowerSites:
             try:
                 name = str(about["site"])
                 check_site_name(name)
+                check_license(name, about["license"])
                 declared, images = Declared.of(about["declared"]), int(about["images"])
-                hello = Hello(declared, images, payload, str(about["license"]))
-            except (KeyError, TypeError, ValueError, AttributeError, OptionError) as error:
+                hello = Hello(declared, images, payload, about["license"])
+            except (KeyError, TypeError, ValueError, AttributeError, VisiongraftError) as error:
                 failed[label] = f"its answer cannot be read ({one_line(error)})"
                 continue
             if name in hellos:

@@ -29,7 +29,7 @@ log = logging.getLogger("visiongraft")
 
 STATE = "state.safetensors"
 MODEL = "model"  # folder of the server's model
-FORMAT = 2
+FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ class Server:
         values: The global values.
         moments: Of methods that have any.
         rounds: One record per finished round.
-        images: Number of training images by site, as declared before the first round.
+        images: Number of training images by site, as each declared when it first took part.
+        stated: License of the images by site, likewise.
     """
 
     config: FederatedConfig
@@ -110,7 +111,26 @@ class Server:
     values: dict[str, NDArray[np.float32]]
     moments: Moments = field(default_factory=dict)
     rounds: list[dict[str, Any]] = field(default_factory=list)
-    images: Mapping[str, int] = field(default_factory=dict)
+    images: dict[str, int] = field(default_factory=dict)
+    stated: dict[str, str] = field(default_factory=dict)
+
+    def changed(self, hellos: Mapping[str, Hello]) -> dict[str, str]:
+        """Return the sites that declare other images or another license than before, and how these differ."""
+        found = {}
+        for site, hello in hellos.items():
+            images, license = self.images.get(site), self.stated.get(site, UNKNOWN)
+            if images not in (None, hello.images):
+                found[site] = f"it has {hello.images} training images, and had {images} before"
+            elif license not in (UNKNOWN, hello.license):
+                found[site] = (
+                    f"its images have the license {hello.license!r}, and had {license!r} before"
+                )
+        return found
+
+    def admit(self, hellos: Mapping[str, Hello]) -> None:
+        """Keep what sites declare, also for rounds in which they are absent."""
+        self.images |= {site: hello.images for site, hello in hellos.items()}
+        self.stated |= {site: hello.license for site, hello in hellos.items()}
 
     def choose(self, sites: Sequence[str]) -> list[str]:
         """Choose the sites of the next round, at random."""
@@ -186,10 +206,10 @@ class Server:
             )
         return Update(site, reply.images, values)
 
-    def licenses(self, stated: Mapping[str, str]) -> dict[str, str]:
+    def licenses(self) -> dict[str, str]:
         """Return the licenses of the images of all sites whose updates are in the global values."""
         sites = sorted({site for record in self.rounds for site in record["sites"]})
-        return {site: stated.get(site, UNKNOWN) for site in sites}
+        return {site: self.stated[site] for site in sites}
 
     def write(self) -> None:
         """Write the state atomically, and the record of the rounds."""
@@ -200,6 +220,8 @@ class Server:
             "config": asdict(self.config),
             "declared": self.declared.to_json(),
             "rounds": self.rounds,
+            "images": self.images,
+            "licenses": self.stated,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         write_tensors(self.folder / STATE, arrays, about)
@@ -230,7 +252,8 @@ class Server:
             group, _, name = key.partition(":")
             groups[group][name] = tensor.numpy()
         declared = Declared.of(about["declared"])
-        return cls(config, folder, declared, groups["values"], groups["moments"], about["rounds"])
+        kept = (about["rounds"], about["images"], about["licenses"])
+        return cls(config, folder, declared, groups["values"], groups["moments"], *kept)
 
 
 def begin(config: FederatedConfig, folder: Path, hellos: Mapping[str, Hello]) -> Server:
@@ -281,6 +304,11 @@ def run_rounds(
     if not resume and (folder / STATE).exists():
         raise FederatedError(f"{folder} contains a training; resume it, or choose another folder")
     hellos, absent = transport.hello()
+    before = Server.resumed(config, folder) if resume else None
+    if before is not None:
+        changed = before.changed(hellos)
+        hellos = {site: hello for site, hello in hellos.items() if site not in changed}
+        absent = {**absent, **changed}
     if len(hellos) < config.least_sites:
         reasons = f" ({_reasons(absent)})" if absent else ""
         raise FederatedError(
@@ -292,11 +320,11 @@ def run_rounds(
         for line in license_warning("", {"license": "", DATA_LICENSE: hello.license}):
             log.warning("site %r: %s", site, line)
     server = begin(config, folder, hellos)
-    if resume:
-        declared, server = server.declared, Server.resumed(config, folder)
-        if difference := server.declared.difference(declared):
+    if before is not None:
+        if difference := before.declared.difference(server.declared):
             raise FederatedError(f"sites train another model than before: {difference}")
-    server.images = {site: hello.images for site, hello in hellos.items()}
+        server = before
+    server.admit(hellos)
     server.write()
     while len(server.rounds) < config.rounds:
         started = time.monotonic()
@@ -312,7 +340,7 @@ def run_rounds(
             len(chosen),
             time.monotonic() - started,
         )
-    licenses = server.licenses({site: hello.license for site, hello in hellos.items()})
+    licenses = server.licenses()
     metrics, failures = transport.finish(sorted(hellos), encode(server.values), licenses)
     for site, reason in sorted(failures.items()):
         log.warning("site %r has no final model: %s", site, reason)

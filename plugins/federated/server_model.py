@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from visiongraft.model import TransferModel
 from visiongraft.network import Network
+from visiongraft.options import is_number
 from visiongraft.plugins.federated.common import (
     asked_of_fit,
     begin_phase,
@@ -24,7 +26,11 @@ from visiongraft.plugins.federated.exchange import Declared
 from visiongraft.preparation.arguments import new_settings
 from visiongraft.preparation.building import build_network
 from visiongraft.preparation.starting import find_start
+from visiongraft.privacy import Privacy
 from visiongraft.seeds import preserved
+from visiongraft.training.private.accounting import noise_origin
+
+log = logging.getLogger("visiongraft")
 
 
 def server_model(
@@ -103,18 +109,30 @@ def facts_of(
 
 
 def _privacy(config: FederatedConfig, rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the largest budget that a site states to have spent."""
-    asked = config.fit.get("privacy")
-    spent = [m["epsilon"] for r in rounds for m in r["metrics"].values() if "epsilon" in m]
-    if asked is None or not spent:
+    """Return the largest budget that a site states to have spent; nothing unless all of them state one."""
+    asked = Privacy.read(config.fit.get("privacy"))
+    if asked is None:
         return {}
+    spent = []
+    for record in rounds:
+        for site in record["sites"]:
+            epsilon = record["metrics"].get(site, {}).get("epsilon")
+            if not is_number(epsilon):
+                log.warning(
+                    "the model of the server states no privacy: site %r sent no epsilon in round %d",
+                    site,
+                    record["round"] + 1,
+                )
+                return {}
+            spent.append(epsilon)
     return {
         "privacy": {
             "epsilon": max(spent),
-            "delta": asked["delta"],
+            "delta": asked.delta,
             "protects": "each training image of every site, as the sites state",
             "mechanism": "DP-SGD with Poisson sampling at each site",
-            "accountant": asked["accountant"],
-            "max_grad_norm": asked["max_grad_norm"],
+            "accountant": asked.accountant,
+            "max_grad_norm": asked.max_grad_norm,
+            "noise": noise_origin(asked),
         }
     }

@@ -28,7 +28,7 @@ from visiongraft.plugins.federated.common import (
     frozen_digest,
     state_licenses,
 )
-from visiongraft.plugins.federated.config import FederatedConfig, check_site_name
+from visiongraft.plugins.federated.config import FederatedConfig, check_license, check_site_name
 from visiongraft.plugins.federated.exchange import Declared, decode, encode
 from visiongraft.plugins.federated.spending import Spending
 from visiongraft.preparation.arguments import new_settings
@@ -101,6 +101,8 @@ class Site:
         license: str | None = None,
     ) -> None:
         check_site_name(name)
+        if license is not None:
+            check_license(name, license)
         self.name, self.config, self.folder = name, config, folder
         self._scratch = TemporaryDirectory(prefix="visiongraft-site-")
         scratch = Path(self._scratch.name)
@@ -117,6 +119,7 @@ class Site:
         set_batch_size(self.run, asked["batch_size"], self.accelerator)
         self.network = self.run.network
         self.license = str(self.network.backbone.info.provenance.get(DATA_LICENSE, UNKNOWN))
+        check_license(name, self.license)
         begin_phase(self.network, schedule, self.run.config)
         self.spending: Spending | None = None
         if settings.privacy is not None:
@@ -131,13 +134,16 @@ class Site:
                 f"personal={list(config.personal)}: nothing that trains is left to travel"
             )
         parameters = dict(self.network.named_parameters())
+        options = through_json(self.network.task.options())
+        asked_options = through_json(self.found.unbound.options())
         self.declared = Declared(
             {name: tuple(tensor.shape) for name, tensor in travels.items()},
             tuple(name for name in travels if name not in parameters),
             frozen_digest(self.network),
             through_json(self.network.task.metadata()),
             plugins().name_of("task", type(self.network.task)),
-            through_json(self.network.task.options()),
+            options,
+            tuple(name for name in options if options[name] != asked_options.get(name)),
         )
         self._warn()
 

@@ -118,9 +118,12 @@ class OwnMetrics:
 
     Attributes:
         metrics: Objects of torchmetrics by the name of their results; they are copied before they count anything.
+        results: Names of the results that they have made so far. The task may have some that begin like theirs: a task
+            of several heads has ``species.accuracy`` also beside a metric ``species``.
     """
 
     metrics: Mapping[str, Metric] = field(default_factory=dict)
+    results: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @classmethod
     def of(cls, given: Any, task: Task) -> OwnMetrics:
@@ -139,12 +142,12 @@ class OwnMetrics:
         return cls({n: _make(n, m, task) if isinstance(m, str) else m for n, m in chosen.items()})
 
     def names(self, result: str) -> bool:
-        """Check whether a result is that of one of these metrics."""
-        return any(result == name or result.startswith(f"{name}.") for name in self.metrics)
+        """Check whether a result that was computed is that of one of these metrics."""
+        return result in self.results
 
     def beside(self, task: Task) -> Metrics:
         """Return empty metrics that measure what the task's do, and these."""
-        return _Both(task, self.metrics) if self.metrics else task.build_metrics()
+        return _Both(task, self) if self.metrics else task.build_metrics()
 
     def try_on(self, network: Network, samples: Samples) -> None:
         """Measure a few samples, so that what cannot be measured is known before training.
@@ -159,7 +162,7 @@ class OwnMetrics:
         if not self.metrics:
             return
         task, few = network.task, samples.subset(range(min(TRIED, len(samples))))
-        both = _Both(task, self.metrics)
+        both = _Both(task, self)
         with preserved(), catch_warnings():
             simplefilter("ignore")  # of few samples
             for decoded, targets, _ in decode_samples(network, few, TRIED):
@@ -170,9 +173,9 @@ class OwnMetrics:
 class _Both:
     """The metrics of a task, and some of the user's own."""
 
-    def __init__(self, task: Task, own: Mapping[str, Metric]) -> None:
-        self._task, self._metrics = task, task.build_metrics()
-        self._own = {name: _copy(metric) for name, metric in own.items()}
+    def __init__(self, task: Task, own: OwnMetrics) -> None:
+        self._task, self._metrics, self._made = task, task.build_metrics(), own.results
+        self._own = {name: _copy(metric) for name, metric in own.metrics.items()}
 
     def update(self, decoded: Arrays, targets: Any) -> None:
         """Accumulate one batch."""
@@ -191,6 +194,7 @@ class _Both:
                 found = _values(name, metric.compute() if metric.update_called else None)
             _refuse_same(results, found)
             results |= found
+            self._made.update(found)
         return results
 
 

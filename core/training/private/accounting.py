@@ -163,10 +163,15 @@ def privacy_facts(run: Run) -> dict[str, Any]:
         "max_grad_norm": privacy.max_grad_norm,
         "sample rate": run.state.privacy["sample_rate"],
         "steps": run.state.steps,
-        "noise": "from a secret seed"
-        if privacy.noise_seed is None
-        else "from a known seed: for experiments only, whoever knows it can remove the noise",
+        "noise": noise_origin(privacy),
     }
+
+
+def noise_origin(privacy: Privacy) -> str:
+    """Say whether the seed of the noise is secret."""
+    if privacy.noise_seed is None:
+        return "from a secret seed"
+    return "from a known seed: for experiments only, whoever knows it can remove the noise"
 
 
 def _warnings(privacy: Privacy, images: int) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score
 
 import visiongraft
+from visiongraft.auditing.fairness import SHUFFLES, Estimate, Fairness, Group, _chance
 from visiongraft.cli import main
 from visiongraft.errors import OptionError
 
@@ -172,3 +173,39 @@ def test_own_metrics_of_the_command_are_refused_in_one_line_if_they_do_not_fit(
     assert "kappa" in capsys.readouterr().out
     assert main([*given, "--metric", "Kappa"]) != 0
     assert "torchmetrics has no metric 'Kappa'" in capsys.readouterr().err
+
+
+class Planted:
+    """Rows of which groups have values in the order they are asked for, and then none."""
+
+    def __init__(self, *values: float) -> None:
+        self.values = iter(values)
+
+    def measure(self, positions: object) -> dict[str, float]:
+        return {"own": next(self.values, float("nan"))}
+
+
+@pytest.mark.filterwarnings("error")
+def test_random_groups_without_a_value_do_not_make_a_difference_certain() -> None:
+    labels, all_of_them = np.array(["a", "b"] * 10), np.arange(20)
+
+    def chance(*values: float) -> float | None:
+        return _chance(cast(Any, Planted(*values)), labels, all_of_them, "own", 0)
+
+    assert chance(0.5, 0.9) is None  # no draw has a value
+    assert chance() is None
+    half = SHUFFLES // 2
+    assert chance(0.5, 0.9, *[0.1, 0.9] * half) is None  # fewer than half of the draws have one
+    assert chance(0.5, 0.9, *[0.1, 0.9] * (half + 1)) == 1.0
+    assert chance(0.5, 0.9, *[0.9, 0.9] * SHUFFLES) == pytest.approx(1 / (1 + SHUFFLES))
+
+
+def test_what_cannot_be_judged_is_said() -> None:
+    groups = tuple(Group(name, 30, False, {}) for name in "ab")
+    gap = {"f1": Estimate(0.4, 0.1, 0.5)}
+    found = Fairness("f1", "site", groups, gap, {}, None, ("own",), {"own": None})
+    assert found.statements() == [
+        "largest difference in f1: 0.400 (0.100 to 0.500); most random groups have no value, so that it cannot be told "
+        + "from chance",
+        "own has no value in groups that could be compared",
+    ]

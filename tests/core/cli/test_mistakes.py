@@ -41,3 +41,13 @@ def test_json_has_all_labels(data: str, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_table_needs_the_suffix_of_tables(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["find-mistakes", "missing", "--csv", "mistakes.txt"]) == 2
     assert "suffix .csv" in capsys.readouterr().err
+
+
+def test_the_table_of_labels_is_not_written_over_the_data(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "labels.csv"
+    data.write_text("path,label\n")
+    assert main(["find-mistakes", str(data), "--csv", str(data)]) == 2
+    assert "would overwrite an input" in capsys.readouterr().err
+    assert data.read_text() == "path,label\n"

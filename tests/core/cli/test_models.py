@@ -327,6 +327,31 @@ def test_predictions_are_written_to_one_file_and_printed_as_a_table(
     ]
 
 
+@pytest.mark.parametrize("mark", "\u2028\x0b\x0c\x1c\x1d\x1e\x85")
+def test_a_row_stays_one_line_whatever_ends_lines_elsewhere(
+    run: Run, trained: Path, images: Path, mark: str
+) -> None:
+    source = next(iter(sorted((images / "blue").glob("*.png"))))
+    named = images / f"odd{mark}name.png"
+    named.write_bytes(source.read_bytes())
+    code, out, _ = run("predict", trained, named, "--csv", "-")
+    assert code == 0
+    assert len(out.split("\n")) == 3  # heads, a row and the end
+    named.unlink()
+
+
+def test_a_table_is_not_written_over_an_input(run: Run, trained: Path, images: Path) -> None:
+    text = "path,group\na.png,a\n"
+    Path("groups.csv").write_text(text)
+    for option in ("--csv", "--out"):
+        code, _, err = run(
+            "predict", trained, images / "red", "--groups", "groups.csv", option, "./groups.csv"
+        )
+        assert (code, err.count("\n")) == (2, 1)
+        assert f"{option} groups.csv would overwrite an input" in err
+    assert Path("groups.csv").read_text() == text
+
+
 def test_csv_and_json_exclude_each_other(run: Run, trained: Path, images: Path) -> None:
     code, _, err = run("predict", trained, images, "--csv", "-", "--json")
     assert code == 2

@@ -58,6 +58,7 @@ def test_counts_and_what_is_measured_over_pairs_have_no_interval() -> None:
         SimpleNamespace(metrics_over_pairs=over, targets_in_common=over) for over in (False, True)
     )
     own = OwnMetrics({"mine": None})  # type: ignore[dict-item]
+    own.results.add("mine")  # as if it were computed
     fractions, counts = [0.5, 0.25, 1.0], [180.0, 180.0]
     assert _has_interval(images, own, "f1", fractions)  # type: ignore[arg-type]
     assert not _has_interval(images, own, "images", counts)  # type: ignore[arg-type]

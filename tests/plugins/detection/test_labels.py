@@ -14,6 +14,7 @@ import visiongraft as vg
 from visiongraft.cli import main
 from visiongraft.errors import OptionError
 from visiongraft.plugins.detection.example import write_coco
+from visiongraft.plugins.detection.labels import BoxJudge
 from visiongraft.plugins.detection.objects import Objects
 from visiongraft.plugins.detection.task import Detection
 
@@ -146,3 +147,28 @@ def test_the_validation_images_of_a_run_are_looked_at_with_its_model(
     assert len({each["image"] for each in rated}) == len(rated) == 12
     assert {each["split"] for each in rated} == {"validation"}
     assert "Likely mistakes in labels" in page.read_text(encoding="utf-8")
+
+
+def judge_of(objects: int, matches: list[tuple[float, int, int]]) -> BoxJudge:
+    judge = BoxJudge(Detection(), NAMES)
+    judge._labels, judge._matches = [{"labels": list(range(objects))}], matches
+    return judge
+
+
+def test_the_order_of_detections_of_equal_scores_does_not_matter() -> None:
+    sure, right, wrong = [(0.99, 0, 0)] * 3, [(0.5, 0, 0)] * 10, [(0.5, 0, -1)] * 90
+    for matches in (sure + right + wrong, sure + wrong + right):
+        assert judge_of(13, matches)._sure() == 0.99
+
+
+def test_a_detector_that_is_never_right_blames_no_labels() -> None:
+    assert judge_of(13, [(1.0, 0, -1), (0.2, 0, -1)])._sure() > 1
+    task = Detection(class_names=NAMES)
+    judge = BoxJudge(task, NAMES)
+    for index, score in enumerate((0.9, 0.05, 0.04, 0.03)):
+        right = objects(index)
+        found = detected(task, right)
+        found["boxes"] = found["boxes"] * 0 + np.array([0, 60, 9, 99])
+        found["scores"] = np.where(found["scores"] > 0, score, 0.0)
+        judge.update(found, task.collate([right]))
+    assert not judge.compute().wrong.any()

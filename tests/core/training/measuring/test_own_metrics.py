@@ -221,3 +221,24 @@ def test_groups_are_measured_with_them(run: Any, task: Any, toy_data: Any) -> No
     decoded = decode_samples(model.network, samples, 4)
     groups = measure_groups(task, samples, ["a", "b"] * 6, decoded, model.metrics)["groups"]
     assert groups["a"]["right"] == pytest.approx(groups["a"]["share_right"])
+
+
+def test_results_of_the_task_that_begin_like_a_metric_are_not_its(task: Any) -> None:
+    class OfHeads:
+        def update(self, decoded: Any, targets: Any) -> None: ...
+
+        def compute(self) -> dict[str, Any]:
+            return {"species.accuracy": 0.5}
+
+    @dataclass(frozen=True)
+    class Heads(type(task)):  # type: ignore[misc]
+        def build_metrics(self) -> Any:
+            return OfHeads()
+
+    own = OwnMetrics.of({"species": MulticlassAccuracy(num_classes=3)}, task)
+    metrics = own.beside(Heads())
+    metrics.update({"scores": np.eye(3, dtype=np.float32)}, torch.arange(3))
+    assert {name: own.names(name) for name in metrics.compute()} == {
+        "species.accuracy": False,
+        "species": True,
+    }
