@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 from gallery import several_model
 from matplotlib import colormaps
-from photographs import PHOTOGRAPHS, SIDE, tiles
+from photographs import SIDE, trained_probe
 from PIL import Image, ImageDraw, ImageFont
 from skimage import data
 
@@ -46,27 +46,9 @@ def grid(rows: list[list[tuple[str, Image.Image]]], name: str) -> None:
     canvas.save(HERE / f"{name}.jpg", quality=88)
 
 
-def classified() -> tuple[Any, dict[str, list[Image.Image]], list[tuple[Image.Image, str]]]:
-    """Train a probe on every second tile of five photographs; return it, all tiles and the training data."""
-    cut = {name: tiles(Image.fromarray(photo())) for name, photo in PHOTOGRAPHS.items()}
-    training, validation = (
-        [(tile, name) for name, found in cut.items() for tile in found[first::2]]
-        for first in (0, 1)
-    )
-    model = vg.fit(
-        (training, validation),
-        task="classification",
-        schedule="linear_probe",
-        epochs=1,
-        size=2 * SIDE,
-        **SETTINGS,
-    )
-    return model, cut, training
-
-
 def methods() -> None:
     """Explain the same answers by each method; attention by a small transformer that was trained on these tiles only."""
-    model, cut, training = classified()
+    model, cut, training, _ = trained_probe()
     transformer = vg.fit(
         training,
         task="classification",
@@ -91,7 +73,7 @@ def tasks() -> None:
     """Explain what two heads say of a crop, and why two tiles are alike."""
     both, unseen = several_model()
     heads = vg.explain(both, unseen[0][0], "occlusion")
-    model, cut, _ = classified()
+    model, cut, _, _ = trained_probe()
     reference, other = cut["cat"][5], cut["cat"][7]
     alike = vg.explain(model, other, "grad_cam", similar_to=reference)[0]
     row = [("a crop", unseen[0][0]), *((each.target, each.draw()) for each in heads)]
@@ -131,7 +113,7 @@ def crops(model: Any, folder: Path) -> None:
 
 def cam() -> None:
     """Export a file with class activation maps, and draw those that onnxruntime computes with it."""
-    model, cut, _ = classified()
+    model, cut, _, _ = trained_probe()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "photographs.onnx"
         model.export(file, extra_outputs=["cam"])

@@ -41,8 +41,11 @@ def tiles(photo: Image.Image) -> list[Image.Image]:
     return [tile.resize((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC) for tile in found]
 
 
-def main() -> None:
-    """Train, measure and draw: predictions above, explanations below."""
+Pairs = list[tuple[Image.Image, str]]
+
+
+def trained_probe() -> tuple[vg.TransferModel, dict[str, list[Image.Image]], Pairs, Pairs]:
+    """Train a probe on every second tile; return it, all tiles, and those of training and validation."""
     cut = {name: tiles(Image.fromarray(photo())) for name, photo in PHOTOGRAPHS.items()}
     training, validation = (
         [(tile, name) for name, found in cut.items() for tile in found[first::2]]
@@ -54,8 +57,15 @@ def main() -> None:
         schedule="linear_probe",
         epochs=1,
         size=SHOWN_SIDE,
+        device="cpu",
         callbacks=(),
     )
+    return model, cut, training, validation
+
+
+def main() -> None:
+    """Train, measure and draw: predictions above, explanations below."""
+    model, cut, _, validation = trained_probe()
     print(model.evaluate(validation)["accuracy"], "on", len(validation), "tiles")
     shown = [cut[name][1::2][number] for name, number in SHOWN.items()]
     drawn = [
