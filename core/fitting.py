@@ -57,7 +57,7 @@ from visiongraft.training.resuming.run_folder import CONFIG, give_up, run_folder
 from visiongraft.training.run import Run
 from visiongraft.training.trackers import find_trackers
 from visiongraft.training.transfer_losses import TransferChoice
-from visiongraft.training.weights.head_start import slow_down_heads
+from visiongraft.training.weights.head_start import fit_schedule_to_head
 from visiongraft.tuning.batch_finder import set_batch_size
 from visiongraft.tuning.plans import refuse_idle_losses
 from visiongraft.tuning.strengths import Strengths, settings_of_trials
@@ -414,7 +414,7 @@ def _measure_settings(
         _refuse_measuring(given)
     if given["schedule"] == AUTO:
         use_schedule(run, recommend_schedule(run, accelerator), given["learning_rate"])
-    slow_down_heads(run)
+    fit_schedule_to_head(run)
     set_batch_size(run, given["batch_size"], accelerator)
     if run.config.budget is not None:
         use_budget(run, plan_epochs(run, accelerator, started))

@@ -55,6 +55,8 @@ class Phase:
         batch_norm: In trainable stages, ``"frozen"`` keeps running statistics fixed and uses them
             to normalize; ``"train"`` updates them. Scale and shift train in both cases.
         augment: Whether training images are augmented at random.
+        refit_head: Whether the phase begins with a head that the task fits anew, in closed form, to the features
+            of the training images without augmentation. Only for tasks that can, see ``Task.refits_head``.
         rates: Further factors on the learning rate of what a name selects, as in a tuple of
             ``trainable``. Factors of several names multiply.
         shape: What follows the linear warm-up of the learning rate: ``"cosine"`` or ``"linear"``
@@ -76,6 +78,7 @@ class Phase:
     layer_decay: float = 1.0
     batch_norm: str = "frozen"
     augment: bool = True
+    refit_head: bool = False
     rates: Mapping[str, float] = field(default_factory=dict)
     shape: str = "cosine"
     patience: int | None = None
@@ -230,20 +233,29 @@ def lp_ft(
     learning_rate: float | None = None,
     layer_decay: float = 0.85,
     batch_norm: str = "frozen",
+    refit: bool = False,
 ) -> Phases:
     """Train the head first, then everything (Kumar et al., 2022, "Fine-tuning can distort").
 
     With a single epoch there is only the second phase. Without ``learning_rate`` it is 3e-4, or down to a
-    quarter of that after a head that started from a classifier with few errors, see ``after_head``.
+    quarter of that after a head that started from a classifier with few errors, see ``after_head``. With
+    ``refit``, the last of three or more epochs trains the head alone, which is fitted anew in closed form to
+    what the backbone has learned (Kirichenko et al., 2023, "Last layer re-training"); ``fit`` sets it for
+    heads that started in closed form.
     """
-    probe = probe_length("lp_ft", probe_epochs, epochs)
+    if not isinstance(refit, bool):
+        raise ScheduleError(f"lp_ft(refit={refit!r}): expected True or False")
+    last = int(refit and epochs > 2)
+    probe = min(probe_length("lp_ft", probe_epochs, epochs), epochs - 1 - last)
     rate = TUNING_RATE if learning_rate is None else learning_rate
-    tuning = Phase(epochs - probe, "all", rate, layer_decay, batch_norm)
+    tuning = Phase(epochs - probe - last, "all", rate, layer_decay, batch_norm)
     if probe:
         history = yield Phase(probe, "head", probe_learning_rate, augment=False)
         if learning_rate is None:
             tuning = after_head(tuning, history)
     yield tuning
+    if last:
+        yield Phase(last, "head", STARTED_RATE, augment=False, refit_head=True)
 
 
 @schedule
@@ -399,11 +411,13 @@ def after_head(phase: Phase, history: History | None) -> Phase:
     return replace(phase, learning_rate=round(share * phase.learning_rate, 12), reason=reason)
 
 
-def for_started_head(chosen: Schedule) -> Schedule:
+def for_started_head(chosen: Schedule, refit: bool = False) -> Schedule:
     """Set a lower learning rate of the head alone, where the user set none.
 
     Args:
         chosen: The schedule of a run whose head does not start at random.
+        refit: Whether the head is fitted anew at the end as well, if the schedule takes ``refit`` and the user
+            did not set it.
 
     Returns:
         A schedule whose options that would be ``PROBE_RATE`` are ``STARTED_RATE``.
@@ -411,10 +425,16 @@ def for_started_head(chosen: Schedule) -> Schedule:
     Examples:
         >>> for_started_head(lp_ft(learning_rate=1e-3)).call
         'lp_ft(learning_rate=0.001, probe_learning_rate=0.0003)'
+        >>> for_started_head(lp_ft, refit=True).call
+        'lp_ft(probe_learning_rate=0.0003, refit=True)'
     """
     parameters = inspect.signature(chosen.generate).parameters
-    rates = {n: STARTED_RATE for n, p in parameters.items() if p.default == PROBE_RATE}
-    return chosen(**{**rates, **chosen.options}) if rates else chosen
+    found: dict[str, Any] = {
+        n: STARTED_RATE for n, p in parameters.items() if p.default == PROBE_RATE
+    }
+    if refit and chosen.generate is lp_ft.generate:
+        found["refit"] = True
+    return chosen(**{**found, **chosen.options}) if found else chosen
 
 
 @hookimpl

@@ -285,6 +285,15 @@ class Task(OptionalMethods, ABC):
         """
         return None
 
+    @property
+    def refits_head(self) -> bool:
+        """Whether ``start_head`` is as good an end: it replaces a trained head by one for the present features.
+
+        Not if the head has parts that ``start_head`` leaves at what they begin with, or that training fits to
+        something else than it does.
+        """
+        return False
+
     @abstractmethod
     def build_loss(self) -> nn.Module:
         """Create the loss.

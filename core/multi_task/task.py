@@ -281,6 +281,10 @@ class MultiTask(Task):
         """Whether all heads have a good start; one that has none needs other learning rates."""
         return all(task.starts_head for task in self.tasks.values())
 
+    @property
+    def refits_head(self) -> bool:
+        return all(task.refits_head for task in self.tasks.values())
+
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> float | None:
         assert isinstance(head, MultiHead)
         return start_heads(self.tasks, head, samples)

@@ -152,8 +152,8 @@ def _schedule(called: Mapping[str, Any], stored: FitConfig, kind: type[Task]) ->
         schedule = make_schedule(called["schedule"], rate, stored.adapters, task.schedule_options)
     else:
         schedule = make_schedule(stored.schedule, rate)
-    slowed = for_started_head(schedule)
-    return slowed if slowed.to_json() == stored.schedule else schedule
+    completed = (for_started_head(schedule, refit) for refit in (False, True))
+    return next((one for one in completed if one.to_json() == stored.schedule), schedule)
 
 
 def _take_moved(

@@ -51,7 +51,7 @@ from visiongraft.training.step_kinds import details_of_epoch, make_steps, prepar
 from visiongraft.training.transfer.adapting import TargetImages, adapted
 from visiongraft.training.transfer.preparing import prepare_losses
 from visiongraft.training.weights.averages import Average, make_average
-from visiongraft.training.weights.head_start import start_head
+from visiongraft.training.weights.head_start import HeadStart, refit_head, start_head
 from visiongraft.training.weights.interpolation import Interpolation
 from visiongraft.training.weights.norms import mean_norms
 
@@ -191,8 +191,8 @@ class Engine:
         ):
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
-            elif index == 0:
-                self.start_head(ready.batches)
+            else:
+                self.begin_head(index, phase, ready.batches)
             while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
@@ -210,18 +210,31 @@ class Engine:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
 
-    def start_head(self, batches: PhaseBatches) -> None:
-        """Let the task compute the start of a new head, before the first step of a run.
+    def begin_head(self, index: int, phase: Phase, batches: PhaseBatches) -> None:
+        """Let the task compute the head before the first step of a run, or of a phase that asks for it.
 
         Args:
-            batches: Those of the first phase.
+            index: Position of the phase in the schedule.
+            phase: The phase.
+            batches: Its batches.
+
+        Raises:
+            ScheduleError: The phase asks for what the task cannot do.
         """
         network = self.run.network
-        started = start_head(self.images, batches, self.accelerator.num_processes)
+        started = self.start_head(batches) if index == 0 else None
         if started:
             self.run.state.head_start = asdict(started)
-        if started and self.average:  # the average begins with the head that training begins with
+        if phase.refit_head:
+            refit_head(self.images, batches, self.accelerator.num_processes)
+        if self.average and (
+            started or phase.refit_head
+        ):  # it begins with what training begins with
             self.average.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
+
+    def start_head(self, batches: PhaseBatches) -> HeadStart | None:
+        """Let the task compute the start of a new head."""
+        return start_head(self.images, batches, self.accelerator.num_processes)
 
     def _exhausted(self, phase: Phase) -> bool:
         patience = phase.patience or self.run.config.patience

@@ -36,7 +36,7 @@ from visiongraft.training.phases import phases_of, ready_phase, set_up_phase
 from visiongraft.training.resuming.run_folder import scratch_folder
 from visiongraft.training.run import Run
 from visiongraft.training.steps import LossNotFiniteError
-from visiongraft.training.weights.head_start import slow_down_heads
+from visiongraft.training.weights.head_start import fit_schedule_to_head
 from visiongraft.tuning.batch_finder import set_batch_size
 from visiongraft.tuning.plans import planned_phases
 from visiongraft.tuning.rates import RateSweep, has_diverged, rates_between
@@ -109,7 +109,7 @@ def lr_find(
             augment=given["augment"],
         )
         run, _ = prepare_run(sources, task, config, schedule, accelerator, None, scratch)
-        slow_down_heads(run)
+        fit_schedule_to_head(run)
         set_batch_size(run, given["batch_size"], accelerator)
         for line in run.warnings:
             log.warning("%s", line)
@@ -192,8 +192,7 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
             set_learning_rate(each.optimizer, rates[len(losses)] / phase.learning_rate)
 
     with ready_phase(engine.run, several, made, engine.images, engine.accelerator) as ready:
-        if index == 0:
-            engine.start_head(ready.batches)
+        engine.begin_head(index, phase, ready.batches)
         steps = track(
             endless_losses(engine, ready, set_rates),
             f"phase {index + 1}: {phase.label}",

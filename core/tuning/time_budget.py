@@ -205,8 +205,9 @@ class Costs:
         return [(phase, self._cost(index, phase)) for index, phase in enumerate(planned)]
 
     def _cost(self, index: int, phase: Phase) -> PhaseCost:
-        # A phase of a single epoch uses no feature cache.
-        kind = (phase.trainable, phase.batch_norm, phase.augment, phase.epochs > 1)
+        # A phase of a single epoch uses no feature cache unless it fits the head as well.
+        refit, several = phase.refit_head, phase.epochs > 1
+        kind = (phase.trainable, phase.batch_norm, phase.augment, several, refit)
         if kind not in self._known:
             self._known[kind] = self._measure(index, phase)
         return self._known[kind]
@@ -239,8 +240,9 @@ class Costs:
             self._evaluating = max(self._evaluating, evaluation)
         if index == 0 and starts_head(network.task, self.run.config):
             self._starting = image * min(MOST_IMAGES, len(self.run.training))
+        fitting = image * min(MOST_IMAGES, len(self.run.training)) if phase.refit_head else 0.0
         return PhaseCost(
-            proving + probing + filling + closing, len(self._steps) * step + evaluation
+            proving + probing + filling + fitting + closing, len(self._steps) * step + evaluation
         )
 
     def _part(self, replayed: bool) -> Run:

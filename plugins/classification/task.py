@@ -247,6 +247,10 @@ class Classification(Task):
         layers = self.hidden or self.projection
         return self.head_start == "closed_form" and not (self.multi_label or layers)
 
+    @property
+    def refits_head(self) -> bool:
+        return self.starts_head
+
     def start_head(
         self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]
     ) -> float | None:

@@ -118,6 +118,11 @@ class Video(Classification):
         temporal = TEMPORAL[self.temporal](dim, self.frames)
         return VideoHead(temporal, self.build_classifier(dim), self.frames)
 
+    @property
+    def refits_head(self) -> bool:
+        """Whether the classifier sees the means over frames, also once the network is trained."""
+        return self.temporal == "mean" and super().refits_head
+
     def start_head(
         self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]
     ) -> float | None:

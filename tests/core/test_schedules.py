@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from visiongraft.errors import OptionError, PluginError, ScheduleError
 from visiongraft.lookup.methods import find_schedule
 from visiongraft.schedules import (
+    STARTED_RATE,
     TUNING_RATE,
     Phase,
     Schedule,
@@ -43,6 +44,7 @@ def plans(draw: st.DrawFn) -> tuple[Schedule, tuple[str, ...], int]:
         "layer_decay": st.floats(0.01, 1.0),
         "batch_norm": st.sampled_from(["frozen", "train"]),
         "probe_epochs": st.integers(0, 80),
+        "refit": st.booleans(),
         "n": st.integers(0, len(stages)),
         "trainable": st.sampled_from(["all", "head"]),
         "at": st.builds(growing, st.just(stages), st.sets(st.integers(0, epochs - 1), min_size=1)),
@@ -68,9 +70,10 @@ def test_every_schedule_spends_exactly_the_epochs_on_stages_that_exist(plan: Any
 
 
 @given(plans())
-def test_no_built_in_schedule_ever_freezes_again(plan: Any) -> None:
+def test_no_built_in_schedule_freezes_again_but_to_fit_the_head(plan: Any) -> None:
     schedule, stages, epochs = plan
-    sizes = [len(trainable_stages(stages, p.trainable)) for p in schedule.phases(stages, epochs)]
+    phases = [p for p in schedule.phases(stages, epochs) if not p.refit_head]
+    sizes = [len(trainable_stages(stages, p.trainable)) for p in phases]
     assert sizes == sorted(sizes)
 
 
@@ -108,6 +111,7 @@ def test_gradual_adds_a_stage_or_more_a_phase_and_ends_with_everything(
         ("full(layer_decay='x')", "layer_decay='x'"),
         ("full(batch_norm='off')", "batch_norm='off'"),
         ("lp_ft(learning_rate=-1)", "learning_rate=-1"),
+        ("lp_ft(refit='twice')", "refit='twice'"),
         ("lp_ft(layer_decay=2)", "layer_decay=2"),
         ("lp_ft(probe_epochs=-3)", r"lp_ft\(probe_epochs=-3\): expected a non-negative integer"),
         ("lp_ft(probe_epochs=1.5)", "probe_epochs=1.5"),
@@ -184,6 +188,21 @@ def test_lp_ft_trains_at_the_whole_rate_without_a_start_of_the_head():
     phases = lp_ft.phases(stages_of(3), 10)
     next(phases)
     assert phases.send([{}]).learning_rate == TUNING_RATE
+
+
+@given(epochs=st.integers(3, 60), probe=st.none() | st.integers(0, 80))
+def test_lp_ft_ends_with_an_epoch_for_a_head_that_is_fitted_anew(epochs: int, probe: int | None):
+    phases = list(lp_ft(refit=True, probe_epochs=probe).phases(stages_of(3), epochs))
+    assert phases[-1] == Phase(1, "head", STARTED_RATE, augment=False, refit_head=True)
+    assert phases[-2].trainable == "all"
+    assert not any(phase.refit_head for phase in phases[:-1])
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_lp_ft_with_two_epochs_or_fewer_fits_no_head_anew(epochs):
+    assert list(lp_ft(refit=True).phases(("stem",), epochs)) == list(
+        lp_ft.phases(("stem",), epochs)
+    )
 
 
 def test_linear_probe_and_full_have_one_phase():

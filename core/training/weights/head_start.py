@@ -1,4 +1,4 @@
-"""The start of a new head: tasks may compute it from the features of training images."""
+"""Heads in closed form: tasks may compute the start of a new one, and a last one, from features of training images."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from accelerate.utils import broadcast, broadcast_object_list
 from visiongraft.backbone import Features
 from visiongraft.config import FitConfig
 from visiongraft.data.loader import ordered_batches
+from visiongraft.errors import ScheduleError
 from visiongraft.schedules import for_started_head
 from visiongraft.seeds import mix_seed, seeded
 from visiongraft.task import Task
@@ -35,17 +36,31 @@ def starts_head(task: Task, config: FitConfig) -> bool:
     return task.starts_head and new and config.privacy is None
 
 
-def slow_down_heads(run: Run) -> None:
+def fit_schedule_to_head(run: Run) -> None:
     """Let the built-in schedules train a head that has a good start at a lower rate, if they train it alone.
 
-    At the rate for random heads a few steps would undo it. Options that the user set are kept.
+    At the rate for random heads a few steps would undo it. ``lp_ft`` also fits such a head anew at the end.
+    Options that the user set are kept.
 
     Args:
         run: The run, before its first step.
     """
     if starts_head(run.network.task, run.config):
-        run.schedule = for_started_head(run.schedule)
+        run.schedule = for_started_head(run.schedule, _refit_pays(run))
         run.config = replace(run.config, schedule=run.schedule.to_json())
+
+
+def _refit_pays(run: Run) -> bool:
+    """Check whether a head that is fitted to features of training images alone ends a run well.
+
+    Not if there are more of them than it is fitted to, nor if weights of several epochs are averaged or a
+    transfer loss trains the head as well: such a head knows nothing of either.
+    """
+    config, network = run.config, run.network
+    averages = (config.ema, config.swa, config.keep_epochs) != (None, None, None)
+    transfers = network.transfer is not None or bool(run.streams)
+    few = len(run.training) <= MOST_IMAGES
+    return network.task.refits_head and few and not (averages or transfers)
 
 
 def start_head(
@@ -67,10 +82,48 @@ def start_head(
     Returns:
         What the task says of it; ``None`` if it did nothing.
     """
-    network, config = images.network, images.config
+    network = images.network
     trains = any(p.requires_grad for p in network.head.parameters())
-    if not (trains and starts_head(network.task, config)):
+    if not (trains and starts_head(network.task, images.config)):
         return None
+    started = _fitted(images, batches, processes, among)
+    log.info("the head starts from the features of %d training images", started.images)
+    return started
+
+
+def refit_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> None:
+    """Let the task fit the head anew to the present features of training images.
+
+    Args:
+        images: The samples of the run, and its network, set up for the phase.
+        batches: The batches of the phase, which may be cached features.
+        processes: Number of processes of the run.
+
+    Raises:
+        ScheduleError: The task cannot, the head does not train, or the run is private.
+    """
+    network = images.network
+    if not network.task.refits_head:
+        reason = f"task {network.task.name!r} cannot with these options"
+    elif not all(p.requires_grad for p in network.head.parameters()):
+        reason = "which the phase does not train"
+    elif images.config.privacy is not None:
+        reason = "but a private run computes nothing from training images without noise"
+    else:
+        fitted = _fitted(images, batches, processes)
+        log.info("the head is fitted anew to the features of %d training images", fitted.images)
+        return
+    raise ScheduleError(f"refit_head=True of a phase fits the head anew, {reason}")
+
+
+def _fitted(
+    images: ImageLoaders,
+    batches: PhaseBatches,
+    processes: int,
+    among: Sequence[int] | None = None,
+) -> HeadStart:
+    """Let the task compute the weights of the head, alike in all processes."""
+    network, config = images.network, images.config
     known = range(len(images.training)) if among is None else among
     order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(known)
     seen = _TrainingFeatures(images, batches, sorted(order[:MOST_IMAGES].tolist()))
@@ -81,7 +134,6 @@ def start_head(
         for tensor in network.head.state_dict().values():
             tensor.copy_(broadcast(tensor.contiguous()))
         (accuracy,) = broadcast_object_list([accuracy])
-    log.info("the head starts from the features of %d training images", len(seen.chosen))
     return HeadStart(accuracy, len(seen.chosen))
 
 

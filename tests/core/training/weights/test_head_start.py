@@ -1,4 +1,4 @@
-"""Heads that tasks start from the features of training images."""
+"""Heads that tasks start from, and end with, the features of training images."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 
 import visiongraft
 from tests.core.stopping import StopAt
+from visiongraft.errors import ScheduleError
 from visiongraft.schedules import STARTED_RATE, TUNING_RATE, Phase, schedule
 from visiongraft.training.weights import head_start
 
@@ -187,3 +188,128 @@ def test_a_range_test_of_a_later_phase_trains_the_head_at_the_rate_of_fit(
     settings = {"task": Starting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
     visiongraft.lr_find(toy_data(20), **settings, phase=2, epochs=4, device="cpu")
     assert rates == [STARTED_RATE]
+
+
+# ---- heads that are fitted anew ----
+
+
+@pytest.fixture
+def Refitting(Starting: Any) -> Any:
+    """A task whose heads may be fitted anew."""
+
+    class Refitting(Starting):
+        seen: ClassVar[list[Any]] = []
+
+        refits_head = True
+
+    return Refitting
+
+
+@schedule
+def refit_at_once(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs, "all", 1e-2, refit_head=True)
+
+
+LP_FT: dict[str, Any] = {"weights": "pretrained", "schedule": "lp_ft", "epochs": 4}
+
+
+def test_lp_ft_fits_the_head_anew_to_what_the_backbone_has_learned(fit_toy, toy_data, Refitting):
+    model = fit_toy(toy_data(20), task=Refitting(), select="last", **LP_FT)
+    assert len(Refitting.seen) == 2
+    (begun, targets), (learned, again) = Refitting.seen
+    assert targets.tolist() == again.tolist()
+    assert not torch.equal(begun, learned)
+    images = torch.stack([torch.from_numpy(image) for image, _ in toy_images(model, toy_data(20))])
+    model.network.eval()
+    with torch.no_grad():  # the backbone has not changed since
+        expected = model.network.backbone(model.network.preprocess(images)).pooled
+    torch.testing.assert_close(learned, expected, atol=1e-5, rtol=1e-5)
+    weight = model.network.head.linear.weight
+    torch.testing.assert_close(weight, torch.full_like(weight, 0.25), atol=5e-3, rtol=0)
+
+
+def toy_images(model: Any, data: Any) -> list[tuple[Any, Any]]:
+    train = model.task.read(data).train
+    return [(train.load(i), train.target(i)) for i in range(len(train))]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"ema": 0.9},
+        {"swa": 2},
+        {"keep_epochs": 2},
+        {"transfer_loss": "l2_sp"},
+        {"epochs": 2},
+        {"schedule": "lp_ft(refit=False)"},
+        {"schedule": "gradual"},
+        {"schedule": "linear_probe"},
+    ],
+    ids=str,
+)
+def test_it_is_not_fitted_anew_with(fit_toy, toy_data, Refitting, tmp_path: Path, settings):
+    fit_toy(toy_data(20), task=Refitting(), out=tmp_path, **{**LP_FT, **settings})
+    assert len(Refitting.seen) == 1
+
+
+def test_nor_if_there_are_more_images_than_it_is_fitted_to(
+    fit_toy, toy_data, Refitting, monkeypatch
+):
+    monkeypatch.setattr(head_start, "MOST_IMAGES", 5)
+    fit_toy(toy_data(20), task=Refitting(), **LP_FT)
+    assert len(Refitting.seen) == 1
+
+
+def test_nor_for_a_task_that_only_starts_heads(fit_toy, toy_data, Starting):
+    fit_toy(toy_data(20), task=Starting(), **LP_FT)
+    assert len(Starting.seen) == 1
+
+
+@pytest.mark.parametrize("stop", [1, 8, 11, 12, 13])
+def test_a_run_that_was_interrupted_ends_with_the_same_head(
+    fit_toy, toy_data, Refitting, tmp_path: Path, stop: int
+):
+    settings = {**LP_FT, "checkpoint_every": 1, "select": "last", "batch_size": 4}
+    whole = fit_toy(toy_data(20), task=Refitting(), out=tmp_path / "whole", **settings)
+    parts = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(toy_data(20), task=Refitting(), out=parts, callbacks=[StopAt(stop)], **settings)
+    resumed = fit_toy(toy_data(20), task=Refitting(), out=parts, resume=True, **settings)
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_any_phase_may_ask_for_it(fit_toy, toy_data, Refitting):
+    first = FirstHead()
+    settings = {"weights": None, "schedule": refit_at_once, "epochs": 1}
+    fit_toy(toy_data(20), task=Refitting(), callbacks=[first], **settings)
+    assert len(Refitting.seen) == 1
+    torch.testing.assert_close(first.weight, torch.full_like(first.weight, 0.25), atol=0.02, rtol=0)
+
+
+def test_averaged_weights_take_over_the_new_head(fit_toy, toy_data, Refitting):
+    settings = {"weights": None, "schedule": refit_at_once, "epochs": 1, "ema": 0.999}
+    model = fit_toy(toy_data(20), task=Refitting(), **settings)
+    weight = model.network.head.linear.weight
+    torch.testing.assert_close(weight, torch.full_like(weight, 0.25), atol=0.05, rtol=0)
+
+
+def test_a_task_that_cannot_refuses_it(fit_toy, toy_data, Starting):
+    with pytest.raises(ScheduleError, match=r"refit_head=True .* task 'toy' cannot"):
+        fit_toy(toy_data(20), task=Starting(), schedule=refit_at_once, epochs=1)
+
+
+def test_a_phase_that_does_not_train_the_head_cannot_fit_it(fit_toy, toy_data, Refitting):
+    @schedule
+    def backbone_alone(stages: Any, epochs: int) -> Any:
+        yield Phase(epochs, (stages[-1],), refit_head=True)
+
+    with pytest.raises(ScheduleError, match="fits the head anew, which the phase does not train"):
+        fit_toy(toy_data(20), task=Refitting(), schedule=backbone_alone, epochs=1)
+
+
+def test_the_schedule_of_the_run_says_so(fit_toy, toy_data, Refitting, tmp_path: Path):
+    fit_toy(toy_data(20), task=Refitting(), out=tmp_path, **LP_FT)
+    stored = json.loads((tmp_path / "config.json").read_text())["schedule"]
+    assert stored["options"] == {"probe_learning_rate": STARTED_RATE, "refit": True}
+    fit_toy(toy_data(20), task=Refitting(), out=tmp_path, resume=True, **LP_FT)
