@@ -15,7 +15,7 @@ from visiongraft.backbone import Features
 from visiongraft.config import FitConfig
 from visiongraft.data.loader import ordered_batches
 from visiongraft.errors import ScheduleError
-from visiongraft.schedules import for_started_head
+from visiongraft.schedules import for_started_head, lp_ft
 from visiongraft.seeds import mix_seed, seeded
 from visiongraft.task import Task
 from visiongraft.training.batches.loaders import TRAIN, ImageLoaders
@@ -44,7 +44,16 @@ def fit_schedule_to_head(run: Run) -> None:
 
     Args:
         run: The run, before its first step.
+
+    Raises:
+        ScheduleError: ``lp_ft(refit=True)`` asks for what the run cannot do at its end.
     """
+    refits = run.schedule.generate is lp_ft.generate and run.schedule.options.get("refit")
+    reason = _why_no_refit(run.network.task, run.config) if refits else ""
+    if reason:  # known now, not only once all else is trained
+        raise ScheduleError(
+            f"lp_ft(refit=True) fits the head anew at the end, {reason}; leave refit out"
+        )
     if starts_head(run.network.task, run.config):
         run.schedule = for_started_head(run.schedule, _refit_pays(run))
         run.config = replace(run.config, schedule=run.schedule.to_json())
@@ -103,17 +112,22 @@ def refit_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> N
         ScheduleError: The task cannot, the head does not train, or the run is private.
     """
     network = images.network
-    if not network.task.refits_head:
-        reason = f"task {network.task.name!r} cannot with these options"
-    elif not all(p.requires_grad for p in network.head.parameters()):
+    reason = _why_no_refit(network.task, images.config)
+    if not all(p.requires_grad for p in network.head.parameters()):
         reason = "which the phase does not train"
-    elif images.config.privacy is not None:
-        reason = "but a private run computes nothing from training images without noise"
-    else:
-        fitted = _fitted(images, batches, processes)
-        log.info("the head is fitted anew to the features of %d training images", fitted.images)
-        return
-    raise ScheduleError(f"refit_head=True of a phase fits the head anew, {reason}")
+    if reason:
+        raise ScheduleError(f"refit_head=True of a phase fits the head anew, {reason}")
+    fitted = _fitted(images, batches, processes)
+    log.info("the head is fitted anew to the features of %d training images", fitted.images)
+
+
+def _why_no_refit(task: Task, config: FitConfig) -> str:
+    """Say why the head of a run cannot be fitted anew, or nothing."""
+    if not task.refits_head:
+        return f"which task {task.name!r} cannot with these options"
+    if config.privacy is not None:
+        return "but a private run computes nothing from training images without noise"
+    return ""
 
 
 def _fitted(

@@ -299,6 +299,23 @@ def test_a_task_that_cannot_refuses_it(fit_toy, toy_data, Starting):
         fit_toy(toy_data(20), task=Starting(), schedule=refit_at_once, epochs=1)
 
 
+def test_lp_ft_is_refused_before_the_first_epoch_if_it_could_not_at_the_end(
+    fit_toy, toy_data, Starting, tmp_path: Path
+):
+    settings = {**LP_FT, "schedule": "lp_ft(refit=True)", "out": tmp_path / "run"}
+    with pytest.raises(
+        ScheduleError, match=r"lp_ft\(refit=True\) .* task 'toy' cannot .* leave refit"
+    ):
+        fit_toy(toy_data(20), task=Starting(), **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nor_is_a_private_run_begun_that_would_fit_it_without_noise(fit_toy, toy_data, Refitting):
+    settings = {**LP_FT, "schedule": "lp_ft(refit=True)", "privacy": "epsilon=3,delta=1e-2"}
+    with pytest.raises(ScheduleError, match="private run computes nothing .* without noise"):
+        fit_toy(toy_data(20), task=Refitting(), **settings)
+
+
 def test_a_phase_that_does_not_train_the_head_cannot_fit_it(fit_toy, toy_data, Refitting):
     @schedule
     def backbone_alone(stages: Any, epochs: int) -> Any:
