@@ -87,7 +87,12 @@ class DistinctImages(Samples):
 
 
 def fill_stores(
-    images: ImageLoaders, replay: Replay, rows: Mapping[str, int], augment: bool, stack: ExitStack
+    images: ImageLoaders,
+    replay: Replay,
+    rows: Mapping[str, int],
+    augment: bool,
+    stack: ExitStack,
+    shares: bool = True,
 ) -> dict[str, Store]:
     """Obtain the features of all parts of a run, each of them augmented if the phase augments it.
 
@@ -97,13 +102,14 @@ def fill_stores(
         rows: Number of rows to store of each part.
         augment: Whether training images are augmented.
         stack: Holds the files until the end of the phase.
+        shares: Whether features are left for other runs. Those of a private run never are.
 
     Returns:
         One store per part.
     """
     groups = list(_groups(images, replay, augment))
     found = [_find_shared(images, replay, group) for group in groups]
-    private = images.config.privacy is not None  # reads what others shared, and adds nothing to it
+    shares = shares and images.config.privacy is None  # what others shared is read all the same
     alone = [part for part in rows if not any(part in group.parts for group in groups)]
     _log(images, replay, rows, filling=bool(alone) or None in found)
     stores = {}
@@ -111,7 +117,7 @@ def fill_stores(
         stores[part] = _record_part(images, replay, part, rows[part], augment and part == TRAIN)
     for group, store in zip(groups, found, strict=True):
         if store is None:
-            store = _record_group(images, replay, group, stack, shares=not private)
+            store = _record_group(images, replay, group, stack, shares)
         for part in group.parts:
             positions = group.positions(part)
             stores[part] = replace(

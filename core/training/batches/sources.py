@@ -130,7 +130,8 @@ def choose_batches(
         log.info("no replay: %s", reason or "as before the interruption")
         return ImageBatches(images, augment), False
     replay = stack.enter_context(Replay(images.network, plan, folder, images.config.replay_dtype))
-    stores = fill_stores(images, replay, stored_rows(images, phase), augment, stack)
+    shares = not phase.refit_head  # to a backbone that the run has trained: no other has its features
+    stores = fill_stores(images, replay, stored_rows(images, phase), augment, stack, shares)
     phase_batches = CachedBatches(images, augment, replay, stores)
     stack.enter_context(replay.playing())
     return phase_batches, True

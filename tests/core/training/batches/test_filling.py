@@ -189,6 +189,19 @@ def test_an_evaluation_set_is_shared_by_itself(
     assert recorded == [6]
 
 
+def test_features_of_a_backbone_that_the_run_has_trained_are_not_left_for_others(
+    train: Train, recorded: list[int], Toy: Any
+) -> None:
+    class Refitting(Toy):
+        refits_head = True
+
+        def start_head(self, head: Any, samples: Any) -> None: ...
+
+    train(task=Refitting(), epochs=3, schedule="lp_ft(refit=True)")
+    assert len(recorded) == 2  # in the first phase, and in the last
+    assert len(shared.entries(shared.shared_folder())) == 1
+
+
 def test_equal_images_are_stored_once(train: Train, toy_data: Any) -> None:
     train([*toy_data(IMAGES), *toy_data(IMAGES)])
     (entry,) = shared.entries(shared.shared_folder())
