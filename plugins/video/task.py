@@ -121,7 +121,7 @@ class Video(Classification):
     @property
     def refits_head(self) -> bool:
         """Whether the classifier sees the means over frames, also once the network is trained."""
-        return self.temporal == "mean" and super().refits_head
+        return self.temporal == "mean" and self.starts_head and not self.cached
 
     def start_head(
         self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]

@@ -62,14 +62,15 @@ def fit_schedule_to_head(run: Run) -> None:
 def _refit_pays(run: Run) -> bool:
     """Check whether a head that is fitted to features of training images alone ends a run well.
 
-    Not if there are more of them than it is fitted to, nor if weights of several epochs are averaged or a
-    transfer loss trains the head as well: such a head knows nothing of either.
+    Not if there are more of them than it is fitted to, nor if weights of several epochs are averaged, a
+    transfer loss trains the head as well, or groups share the loss: such a head knows nothing of these.
     """
     config, network = run.config, run.network
     averages = (config.ema, config.swa, config.keep_epochs) != (None, None, None)
     transfers = network.transfer is not None or bool(run.streams)
+    others = averages or transfers or config.group_training is not None
     few = len(run.training) <= MOST_IMAGES
-    return network.task.refits_head and few and not (averages or transfers)
+    return network.task.refits_head and few and not others
 
 
 def start_head(

@@ -44,6 +44,32 @@ def bound(task: Classification, targets: Sequence[Any]) -> Classification:
     return task.bind(read(task, targets).train)
 
 
+# ---- the end of the head ----
+
+
+def test_a_linear_head_of_one_class_per_image_is_fitted_anew_at_the_end():
+    assert SINGLE.refits_head
+    assert replace(SINGLE, normalize=True).refits_head
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"multi_label": True}, {"hidden": 4}, {"cached": 6}, {"head_start": "random"}],
+    ids=str,
+)
+def test_a_head_that_is_not_all_in_closed_form_stays_as_it_was_trained(options):
+    assert not replace(SINGLE, **options).refits_head
+
+
+@pytest.mark.parametrize("name", ["build_loss", "training_step"])
+def test_a_subclass_that_trains_for_something_else_keeps_its_head_unless_it_says_so(name):
+    own = type("Own", (Classification,), {name: lambda self, *args: None})
+    assert own().starts_head
+    assert not own().refits_head
+    assert type("Sure", (own,), {"refits_head": True})().refits_head
+    assert type("Named", (Classification,), {"name": "named"})().refits_head
+
+
 # ---- options ----
 
 

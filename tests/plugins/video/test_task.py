@@ -49,6 +49,13 @@ def test_logits_of_several_clips_are_averaged(kind: str) -> None:
     assert torch.allclose(head(Features((), pooled)), (each[0] + each[1]) / 2, atol=1e-6)
 
 
+@pytest.mark.parametrize("kind", sorted(TEMPORAL))
+def test_only_a_head_that_averages_frames_is_fitted_anew_at_the_end(kind: str) -> None:
+    task = Video(class_names=("a", "b"), temporal=kind)
+    assert task.starts_head
+    assert task.refits_head == (kind == "mean")
+
+
 def test_only_the_transformer_sees_the_order_of_frames() -> None:
     pooled = torch.randn(2, 3, 8)
     for kind in TEMPORAL:

@@ -240,6 +240,7 @@ def toy_images(model: Any, data: Any) -> list[tuple[Any, Any]]:
         {"swa": 2},
         {"keep_epochs": 2},
         {"transfer_loss": "l2_sp"},
+        {"groups": lambda name: "ab"[sum(name.encode()) % 2], "group_training": "reweight"},
         {"epochs": 2},
         {"schedule": "lp_ft(refit=False)"},
         {"schedule": "gradual"},
@@ -312,7 +313,7 @@ def test_lp_ft_is_refused_before_the_first_epoch_if_it_could_not_at_the_end(
 
 def test_nor_is_a_private_run_begun_that_would_fit_it_without_noise(fit_toy, toy_data, Refitting):
     settings = {**LP_FT, "schedule": "lp_ft(refit=True)", "privacy": "epsilon=3,delta=1e-2"}
-    with pytest.raises(ScheduleError, match="private run computes nothing .* without noise"):
+    with pytest.raises(ScheduleError, match=r"private run computes nothing .* without noise"):
         fit_toy(toy_data(20), task=Refitting(), **settings)
 
 
