@@ -52,7 +52,7 @@ def fit_schedule_to_head(run: Run) -> None:
     reason = _why_no_refit(run.network.task, run.config) if refits else ""
     if reason:  # known now, not only once all else is trained
         raise ScheduleError(
-            f"lp_ft(refit=True) fits the head anew at the end, {reason}; leave refit out"
+            f"lp_ft(refit=True) fits the head anew at the end, {reason}; pass lp_ft(refit=False)"
         )
     if starts_head(run.network.task, run.config):
         run.schedule = for_started_head(run.schedule, _refit_pays(run))

@@ -305,7 +305,7 @@ def test_lp_ft_is_refused_before_the_first_epoch_if_it_could_not_at_the_end(
 ):
     settings = {**LP_FT, "schedule": "lp_ft(refit=True)", "out": tmp_path / "run"}
     with pytest.raises(
-        ScheduleError, match=r"lp_ft\(refit=True\) .* task 'toy' cannot .* leave refit"
+        ScheduleError, match=r"lp_ft\(refit=True\) .* task 'toy' cannot .* pass lp_ft"
     ):
         fit_toy(toy_data(20), task=Starting(), **settings)
     assert not (tmp_path / "run").exists()
