@@ -114,12 +114,15 @@ def _frozen_units(backbone: Backbone, images: Tensor) -> list[Unit]:
     modules that the backbone observes are left out, since these would not be called.
     """
     calls = _trace_calls(backbone, images)
-    others = _trace_calls(backbone, images.roll(1, 0) * 0.5)
+    fewer = (
+        images[1:] * 0.5
+    )  # so that constants are told from values of images that happen to be equal
+    others = _trace_calls(backbone, fewer)
 
     def largest(call: _Call) -> Iterator[Unit]:
         around = call.name and any(name.startswith(f"{call.name}.") for name in backbone.observed)
         twin = others.get((call.name, call.call))
-        unit = None if around else _as_unit(call, twin, images)
+        unit = None if around else _as_unit(call, twin, images, fewer)
         if unit is not None:
             yield unit
             return
@@ -160,8 +163,15 @@ def _trace_calls(backbone: nn.Module, images: Tensor) -> dict[tuple[str, int], _
     return calls
 
 
-def _as_unit(call: _Call, other: _Call | None, images: Tensor) -> Unit | None:
-    """Make a unit of a call, or ``None`` if its output cannot be replayed row by row."""
+def _as_unit(call: _Call, other: _Call | None, images: Tensor, fewer: Tensor) -> Unit | None:
+    """Make a unit of a call, or ``None`` if its output cannot be replayed row by row.
+
+    Args:
+        call: The call for some images.
+        other: The same call for fewer other images, if there was one.
+        images: The images.
+        fewer: The others.
+    """
     if not call.frozen or any(m.training for m in call.module.modules()):
         return None
     leaves, structure = pytree.tree_flatten(call.output)
@@ -173,11 +183,12 @@ def _as_unit(call: _Call, other: _Call | None, images: Tensor) -> Unit | None:
     for leaf, twin in zip(leaves, twins, strict=True):
         if not isinstance(leaf, Tensor):
             return None
+        rows = (leaf.shape[:1], twin.shape[:1])
         if leaf.shape == twin.shape and torch.equal(leaf, twin):
             values.append(Value(tuple(leaf.shape), leaf.dtype, constant=leaf.detach().clone()))
-        elif leaf.ndim and leaf.shape[0] == len(images):
+        elif rows == ((len(images),), (len(fewer),)):
             values.append(Value(tuple(leaf.shape[1:]), leaf.dtype))
-        elif leaf.ndim and frames and leaf.shape[0] == len(images) * frames:
+        elif frames and rows == ((len(images) * frames,), (len(fewer) * frames,)):
             values.append(Value((frames, *leaf.shape[1:]), leaf.dtype, frames=frames))
         else:
             return None

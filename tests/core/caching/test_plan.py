@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.core.conftest import Toy, ToyBackbone
+from visiongraft.backbone import Features
 from visiongraft.caching.plan import plan_replay
 from visiongraft.data.batch import Batch
 from visiongraft.errors import ReplayError
@@ -40,6 +41,44 @@ def plan_for(task: Toy, trainable: str = "head") -> Any:
     images = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     batch = Batch(images, torch.arange(3), torch.full((3, 2), 16), torch.arange(3))
     return plan_replay(network, batch)
+
+
+# ---- what does not depend on the images ----
+
+
+def frozen_values(backbone: ToyBackbone, images: Tensor) -> list[Any]:
+    network = Network(backbone, Toy(augment=False))
+    apply_phase(network, Phase(2, "head"))
+    targets, sizes = torch.arange(len(images)), torch.full((len(images), 2), 16)
+    (unit,) = plan_replay(network, Batch(images, targets, sizes, targets)).units
+    return list(unit.values)
+
+
+def test_values_of_equal_images_are_stored_for_each_of_them() -> None:
+    values = frozen_values(ToyBackbone(), torch.zeros(3, 3, 16, 16))
+    assert any(value.needed for value in values)
+    assert all(value.constant is None for value in values)
+
+
+def test_so_are_values_that_are_equal_since_the_backbone_has_collapsed() -> None:
+    backbone = ToyBackbone()
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.zero_()
+    values = frozen_values(backbone, torch.rand(3, 3, 16, 16))
+    assert any(value.needed for value in values)
+    assert all(value.constant is None for value in values)
+
+
+def test_what_is_the_same_for_any_images_is_constant() -> None:
+    class WithTable(ToyBackbone):
+        def forward(self, images: Tensor) -> Features:
+            maps, pooled = super().forward(images)
+            return Features((*maps, torch.ones(3, 5)), pooled)
+
+    *values, table, pooled = frozen_values(WithTable(), torch.rand(3, 3, 16, 16))
+    assert table.constant is not None and table.constant.shape == (3, 5)
+    assert all(value.constant is None for value in (*values, pooled))
 
 
 # ---- what reads the images ----
