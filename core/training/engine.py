@@ -51,7 +51,7 @@ from visiongraft.training.step_kinds import details_of_epoch, make_steps, prepar
 from visiongraft.training.transfer.adapting import TargetImages, adapted
 from visiongraft.training.transfer.preparing import prepare_losses
 from visiongraft.training.weights.averages import Average, make_average
-from visiongraft.training.weights.head_start import HeadStart, refit_head, start_head
+from visiongraft.training.weights.head_start import origin_of, refit_head, start_head
 from visiongraft.training.weights.interpolation import Interpolation
 from visiongraft.training.weights.norms import mean_norms
 
@@ -78,6 +78,7 @@ class Engine:
         self.device: torch.device = self.accelerator.device
         run.network.to(self.device)
         weights_channels_last(run.network)
+        self.origin = origin_of(run)
         self.average: Average | None = None
         self.optimizers: list[torch.optim.Optimizer] = []
         self.images = ImageLoaders(
@@ -177,6 +178,8 @@ class Engine:
         network = run.network
         made = set_up_phase(run, index, phase, self.optimizers)
         self.optimizers = [each.optimizer for each in made]
+        if phase.refit_head and not state.snapshot:
+            self.refit_head()
         if self.average and not state.snapshot:
             self.average.adopt(network, frozen_tensors(network))
         snapshot = (
@@ -191,8 +194,8 @@ class Engine:
         ):
             if checkpoint is not None:
                 restore_steps(self.optimizers, self.accelerator, checkpoint)
-            else:
-                self.begin_head(index, phase, ready.batches)
+            elif index == 0 and not phase.refit_head:
+                self.start_head(ready.batches)
             while state.phase_epoch < phase.epochs and not self._exhausted(phase):
                 self._train_epoch(ready)
                 self._finish_epoch(ready.batches, phase)
@@ -210,31 +213,33 @@ class Engine:
                 write_json(run.folder / "receipts.json", state.receipts)
             self.hooks.phase_ended(run=run, receipt=receipt)
 
-    def begin_head(self, index: int, phase: Phase, batches: PhaseBatches) -> None:
-        """Let the task compute the head before the first step of a run, or of a phase that asks for it.
+    def start_head(self, batches: PhaseBatches) -> None:
+        """Let the task compute the start of a new head, before the first step of a run.
 
         Args:
-            index: Position of the phase in the schedule.
-            phase: The phase.
-            batches: Its batches.
-
-        Raises:
-            ScheduleError: The phase asks for what the task cannot do.
+            batches: Those of the first phase.
         """
-        network = self.run.network
-        started = self.start_head(batches) if index == 0 else None
+        started = start_head(self.images, batches, self.accelerator.num_processes)
         if started:
             self.run.state.head_start = asdict(started)
-        if phase.refit_head:
-            refit_head(self.images, batches, self.accelerator.num_processes)
-        if self.average and (
-            started or phase.refit_head
-        ):  # it begins with what training begins with
-            self.average.adopt(network, {f"head.{name}" for name in network.head.state_dict()})
+            self._adopt_head()
 
-    def start_head(self, batches: PhaseBatches) -> HeadStart | None:
-        """Let the task compute the start of a new head."""
-        return start_head(self.images, batches, self.accelerator.num_processes)
+    def refit_head(self) -> None:
+        """Let the task fit the head anew, before the first step of a phase that asks for it.
+
+        Raises:
+            ScheduleError: The task cannot.
+        """
+        state, processes = self.run.state, self.accelerator.num_processes
+        refit = refit_head(self.images, processes, state.head_start, self.origin)
+        state.head_refit = asdict(refit)
+        self._adopt_head()
+
+    def _adopt_head(self) -> None:
+        """Let the average begin with the head that training begins with."""
+        head = self.run.network.head.state_dict()
+        if self.average:
+            self.average.adopt(self.run.network, {f"head.{name}" for name in head})
 
     def _exhausted(self, phase: Phase) -> bool:
         patience = phase.patience or self.run.config.patience
@@ -317,6 +322,7 @@ class Engine:
             "learning_rate": phase.learning_rate,
             **({"reason": phase.reason} if phase.reason else {}),
             **({"head_start": state.head_start} if state.head_start else {}),
+            **({"head_refit": state.head_refit} if state.head_refit else {}),
             "replayed": bool(state.replayed),
             "train": self.steps.mean_losses(),
             "norms": mean_norms(state.gradients, run.network),

@@ -185,6 +185,8 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
     losses: list[float] = []
     made = set_up_phase(engine.run, index, phase, engine.optimizers)
     passes = math.ceil(len(rates) / len(engine.steps.plan()))
+    if phase.refit_head:
+        engine.refit_head()
     several = replace(phase, epochs=max(passes, phase.epochs))  # as caching depends on them
 
     def set_rates(*_: int) -> None:
@@ -192,7 +194,8 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
             set_learning_rate(each.optimizer, rates[len(losses)] / phase.learning_rate)
 
     with ready_phase(engine.run, several, made, engine.images, engine.accelerator) as ready:
-        engine.begin_head(index, phase, ready.batches)
+        if index == 0 and not phase.refit_head:
+            engine.start_head(ready.batches)
         steps = track(
             endless_losses(engine, ready, set_rates),
             f"phase {index + 1}: {phase.label}",

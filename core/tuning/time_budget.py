@@ -205,9 +205,8 @@ class Costs:
         return [(phase, self._cost(index, phase)) for index, phase in enumerate(planned)]
 
     def _cost(self, index: int, phase: Phase) -> PhaseCost:
-        # A phase of a single epoch uses no feature cache unless it fits the head as well.
-        refit, several = phase.refit_head, phase.epochs > 1
-        kind = (phase.trainable, phase.batch_norm, phase.augment, several, refit)
+        several = phase.epochs > 1  # a phase of a single epoch uses no feature cache
+        kind = (phase.trainable, phase.batch_norm, phase.augment, several, phase.refit_head)
         if kind not in self._known:
             self._known[kind] = self._measure(index, phase)
         return self._known[kind]

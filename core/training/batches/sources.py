@@ -203,7 +203,7 @@ def _plan(images: ImageLoaders, phase: Phase, augment: bool, processes: int) -> 
     reading = transfer.reading_features() if transfer is not None else ""
     if reading:
         return ReplayPlan(reason=f"transfer loss {reading!r} needs the images")
-    if phase.epochs < 2 and not phase.refit_head and config.replay == "auto":
+    if phase.epochs < 2 and config.replay == "auto":
         return ReplayPlan(reason="not worthwhile for a single epoch")
     count = len(images.training)
     keys = [(i % count, 0) for i in range(PROBE_BATCH)]

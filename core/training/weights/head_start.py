@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast, broadcast_object_list
+from torch import Tensor
 
 from visiongraft.backbone import Features
 from visiongraft.config import FitConfig
@@ -19,7 +20,7 @@ from visiongraft.schedules import for_started_head, lp_ft
 from visiongraft.seeds import mix_seed, seeded
 from visiongraft.task import Task
 from visiongraft.training.batches.loaders import TRAIN, ImageLoaders
-from visiongraft.training.batches.sources import PhaseBatches
+from visiongraft.training.batches.sources import ImageBatches, PhaseBatches
 from visiongraft.training.run import Run
 
 log = logging.getLogger("visiongraft")
@@ -101,13 +102,36 @@ def start_head(
     return started
 
 
-def refit_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> None:
+def origin_of(run: Run) -> dict[str, Tensor] | None:
+    """Keep the backbone that a run begins with, if its schedule fits the head anew.
+
+    Args:
+        run: The run; its network has the weights of the beginning, also if the run is resumed.
+    """
+    if not run.schedule.options.get("refit"):
+        return None
+    return {n: t.detach().clone() for n, t in run.network.backbone.state_dict().items()}
+
+
+def refit_head(
+    images: ImageLoaders,
+    processes: int,
+    start: Mapping[str, Any],
+    origin: Mapping[str, Tensor] | None,
+) -> HeadRefit:
     """Let the task fit the head anew to the present features of training images.
+
+    If that makes no fewer errors on images that it was not fitted to than the head's start did, training has
+    taught the backbone nothing, even of images that it saw: the backbone becomes the one of the beginning again.
 
     Args:
         images: The samples of the run, and its network, set up for the phase.
-        batches: The batches of the phase, which may be cached features.
         processes: Number of processes of the run.
+        start: The values of the ``HeadStart`` of the run; empty if there is none.
+        origin: The backbone of the beginning; ``None`` to keep the present one in any case.
+
+    Returns:
+        How well it fits, and whether the backbone went back.
 
     Raises:
         ScheduleError: The task cannot, the head does not train, or the run is private.
@@ -118,8 +142,25 @@ def refit_head(images: ImageLoaders, batches: PhaseBatches, processes: int) -> N
         reason = "which the phase does not train"
     if reason:
         raise ScheduleError(f"refit_head=True of a phase fits the head anew, {reason}")
+    batches = ImageBatches(images, augment=False)
     fitted = _fitted(images, batches, processes)
     log.info("the head is fitted anew to the features of %d training images", fitted.images)
+    before, after = start.get("accuracy"), fitted.accuracy
+    kept = HeadRefit(after, fitted.images, reverted=False)
+    if origin is None or before is None or after is None:
+        return kept
+    # Training saw the images that a fit leaves out, so that the later accuracy flatters: if it has gained
+    # nothing, it has gained nothing on other images either.
+    if before == 1 or after > before + 1e-9:
+        return kept
+    log.warning(
+        "training the backbone mended no errors (left-out training images: %.1f%% right before, %.1f%% after), "
+        "so it goes back to the weights that it began with; more images, or a lower learning rate, may help",
+        100 * before,
+        100 * after,
+    )
+    network.backbone.load_state_dict(origin)
+    return HeadRefit(_fitted(images, batches, processes).accuracy, fitted.images, reverted=True)
 
 
 def _why_no_refit(task: Task, config: FitConfig) -> str:
@@ -164,6 +205,21 @@ class HeadStart:
 
     accuracy: float | None
     images: int
+
+
+@dataclass(frozen=True)
+class HeadRefit:
+    """How a head was fitted anew.
+
+    Attributes:
+        accuracy: As that of ``HeadStart``, for the features that it was fitted to in the end.
+        images: Number of images that it was fitted to.
+        reverted: Whether the backbone went back to the weights that the run began with.
+    """
+
+    accuracy: float | None
+    images: int
+    reverted: bool
 
 
 @dataclass(frozen=True)

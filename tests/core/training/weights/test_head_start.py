@@ -280,6 +280,82 @@ def test_a_run_that_was_interrupted_ends_with_the_same_head(
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
 
 
+class LastWeights:
+    """Keeps the backbone before the first step, and the records of epochs."""
+
+    def __init__(self) -> None:
+        self.backbone: dict[str, Any] = {}
+        self.records: list[dict[str, Any]] = []
+
+    @visiongraft.hookimpl
+    def run_started(self, run: Any) -> None:
+        state = run.network.backbone.state_dict()
+        self.backbone = self.backbone or {n: t.clone() for n, t in state.items()}
+
+    @visiongraft.hookimpl
+    def epoch_ended(self, record: Any) -> None:
+        self.records.append(record)
+
+
+def accuracies(monkeypatch: Any, task: Any, *values: float | None) -> None:
+    """Let a task claim these accuracies of the heads that it fits, one after another."""
+    claimed = iter(values)
+    fit = task.start_head
+
+    def start_head(self: Any, head: Any, samples: Any) -> float | None:
+        fit(self, head, samples)
+        return next(claimed)
+
+    monkeypatch.setattr(task, "start_head", start_head)
+
+
+@pytest.mark.parametrize("after", [0.4, 0.5])
+def test_a_backbone_that_mended_no_errors_goes_back(
+    fit_toy, toy_data, Refitting, monkeypatch, caplog, after
+):
+    accuracies(monkeypatch, Refitting, 0.5, after, 0.5)
+    noted = LastWeights()
+    model = fit_toy(toy_data(20), task=Refitting(), callbacks=[noted], select="last", **LP_FT)
+    for name, tensor in model.network.backbone.state_dict().items():
+        assert torch.equal(tensor, noted.backbone[name]), name
+    (begun, _), _, (again, _) = Refitting.seen  # the start, then trained, then as it began
+    torch.testing.assert_close(again, begun)
+    assert noted.records[-1]["head_refit"] == {"accuracy": 0.5, "images": 17, "reverted": True}
+    assert f"50.0% right before, {after:.1%} after" in caplog.text
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.5, 0.6), (1.0, 1.0), (None, 0.1), (0.5, None)])
+def test_otherwise_it_keeps_what_it_learned(
+    fit_toy, toy_data, Refitting, monkeypatch, before, after
+):
+    accuracies(monkeypatch, Refitting, before, after)
+    noted = LastWeights()
+    model = fit_toy(toy_data(20), task=Refitting(), callbacks=[noted], select="last", **LP_FT)
+    state = model.network.backbone.state_dict()
+    assert any(not torch.equal(tensor, noted.backbone[n]) for n, tensor in state.items())
+    assert noted.records[-1]["head_refit"] == {"accuracy": after, "images": 17, "reverted": False}
+    assert "head_refit" not in noted.records[-2]
+
+
+@pytest.mark.parametrize("stop", [8, 11, 12, 13])
+def test_a_run_that_goes_back_after_an_interruption_equals_one_without(
+    fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch, stop: int
+):
+    monkeypatch.setattr(Refitting, "start_head", lambda *_: 0.5)
+    settings = {**LP_FT, "checkpoint_every": 1, "select": "last", "batch_size": 4}
+    whole = fit_toy(toy_data(20), task=Refitting(), out=tmp_path / "whole", **settings)
+    parts = tmp_path / "parts"
+    with pytest.raises(KeyboardInterrupt):
+        fit_toy(toy_data(20), task=Refitting(), out=parts, callbacks=[StopAt(stop)], **settings)
+    noted = LastWeights()
+    resumed = fit_toy(
+        toy_data(20), task=Refitting(), out=parts, callbacks=[noted], resume=True, **settings
+    )
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+    assert noted.records[-1]["head_refit"]["reverted"]
+
+
 def test_any_phase_may_ask_for_it(fit_toy, toy_data, Refitting):
     first = FirstHead()
     settings = {"weights": None, "schedule": refit_at_once, "epochs": 1}
