@@ -28,7 +28,7 @@ class StageSummary:
     Attributes:
         name: Name of the stage, or ``"head"``.
         parameters: Number of parameters.
-        trainable: Number of those that require gradients now, as the last phase left them.
+        trainable: Number of those that require gradients; after training, those that any phase has trained.
     """
 
     name: str

@@ -28,6 +28,7 @@ from visiongraft.training.callbacks import EPOCHS, epoch_line
 from visiongraft.training.freezing import (
     FrozenSnapshot,
     frozen_tensors,
+    require_trained,
 )
 from visiongraft.training.idle import idle_parts
 from visiongraft.training.measuring.epochs import LoadedOnce, Measured, Measuring
@@ -425,6 +426,7 @@ class Engine:
         if run.state.best is None:
             raise VisiongraftError(f"schedule {run.schedule.name!r} ran no epoch")
         run.network.load_state_dict(self.best.tensors)
+        require_trained(run.network, run.state.receipts)
         unsatisfied = run.state.best.get("unsatisfied")
         if self.main and unsatisfied:
             log.warning(

@@ -130,6 +130,19 @@ def frozen_tensors(network: Network) -> dict[str, Tensor]:
     return found
 
 
+def require_trained(network: Network, receipts: Sequence[Mapping[str, Any]]) -> None:
+    """Let what trained in any phase require gradients, also if it was frozen again by the last one.
+
+    Args:
+        network: The network after training.
+        receipts: The receipts of all phases, as JSON values.
+    """
+    frozen = set.intersection(*(set(receipt["frozen"]) for receipt in receipts))
+    for name, parameter in network.named_parameters():
+        if parameter.is_floating_point():
+            parameter.requires_grad_(name not in frozen)
+
+
 def check_modes(network: Network, where: str) -> None:
     """Prove that frozen modules are in evaluation mode and normalize by running statistics.
 

@@ -17,7 +17,7 @@ from visiongraft.hookspecs import hookimpl
 from visiongraft.lookup.methods import find_optimizer
 from visiongraft.network import Network
 from visiongraft.optimizers import adamw
-from visiongraft.schedules import Phase
+from visiongraft.schedules import Phase, schedule
 from visiongraft.training import phases
 from visiongraft.training.freezing import (
     FrozenSnapshot,
@@ -422,6 +422,19 @@ def test_weights_frozen_again_do_not_decay(tmp_path: Path, fit_toy: Any, toy_dat
     backbone = {n: t for n, t in after.tensors["network"].items() if n.startswith("backbone.")}
     assert {n: digest(t) for n, t in backbone.items()} == receipt["frozen"]
     assert not [n for n in after.tensors["optimizer"] if n.startswith("backbone.")]
+
+
+def test_a_model_counts_what_any_phase_trained_as_trainable_also_if_it_was_frozen_again(
+    fit_toy: Any, toy_data: Any
+) -> None:
+    @schedule
+    def head_last(stages: Any, epochs: int) -> Any:
+        yield Phase(1, stages[-1])
+        yield Phase(1, "head")
+
+    model = fit_toy(toy_data(20), schedule=head_last, epochs=2)
+    counts = {stage.name: stage.trainable / stage.parameters for stage in model.summary().stages}
+    assert counts == {"stem": 0, "stage1": 0, "stage2": 1, "head": 1}
 
 
 def test_a_digest_sees_every_bit_the_shape_and_the_type():
