@@ -33,7 +33,7 @@ import visiongraft
 
 GROUPS = {"tuning": tuple(TUNING), "held_out": tuple(HELD_OUT)}
 REFERENCE = "random head"  # the defaults of version 0.2: batches of 32
-CHOSEN = "chosen"  # lp_ft, whose rate follows the head, and a batch size by the number of images
+CHOSEN = "chosen"  # lp_ft, whose rate follows the head, which it fits anew, and a batch size by the number of images
 FULL = {"schedule": "full(learning_rate=3e-4)"}
 LP_FT = "lp_ft(learning_rate={rate}, batch_norm='{norm}', layer_decay={decay})"
 
@@ -69,6 +69,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "rate 3e-4, batch 8, no probe, whole image": {**FULL, "batch_size": 8, "resize": "stretch"},
     "probe only": {"schedule": "linear_probe", "batch_size": 32},
     CHOSEN: {},
+    "chosen, no refit": {"schedule": "lp_ft(refit=False)"},
     "chosen, whole rate": {"schedule": "lp_ft(learning_rate=3e-4)"},
     "chosen, half the rate": {"schedule": "lp_ft(learning_rate=1.5e-4)"},
     "chosen, a quarter of the rate": {"schedule": "lp_ft(learning_rate=7.5e-5)"},

@@ -16,7 +16,7 @@ from visiongraft.backbone import Features
 from visiongraft.config import FitConfig
 from visiongraft.data.loader import ordered_batches
 from visiongraft.errors import ScheduleError
-from visiongraft.schedules import for_started_head, lp_ft
+from visiongraft.schedules import FULL_RATE_ERRORS, for_started_head, lp_ft
 from visiongraft.seeds import mix_seed, seeded
 from visiongraft.task import Task
 from visiongraft.training.batches.loaders import TRAIN, ImageLoaders
@@ -121,8 +121,9 @@ def refit_head(
 ) -> HeadRefit:
     """Let the task fit the head anew to the present features of training images.
 
-    If that makes no fewer errors on images that it was not fitted to than the head's start did, training has
-    taught the backbone nothing, even of images that it saw: the backbone becomes the one of the beginning again.
+    If the head's start was wrong for 20 % or more of the images that it was not fitted to, and the new head is no
+    better, training has taught the backbone nothing, even of images that it saw: the backbone becomes the one of
+    the beginning again.
 
     Args:
         images: The samples of the run, and its network, set up for the phase.
@@ -150,8 +151,8 @@ def refit_head(
     if origin is None or before is None or after is None:
         return kept
     # Training saw the images that a fit leaves out, so that the later accuracy flatters: if it has gained
-    # nothing, it has gained nothing on other images either.
-    if before == 1 or after > before + 1e-9:
+    # nothing, it has gained nothing on other images either. Of few errors chance may leave as many.
+    if 1 - before < FULL_RATE_ERRORS - 1e-9 or after > before + 1e-9:
         return kept
     log.warning(
         "training the backbone mended no errors (left-out training images: %.1f%% right before, %.1f%% after), "

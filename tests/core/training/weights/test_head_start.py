@@ -324,7 +324,9 @@ def test_a_backbone_that_mended_no_errors_goes_back(
     assert f"50.0% right before, {after:.1%} after" in caplog.text
 
 
-@pytest.mark.parametrize(("before", "after"), [(0.5, 0.6), (1.0, 1.0), (None, 0.1), (0.5, None)])
+@pytest.mark.parametrize(
+    ("before", "after"), [(0.5, 0.6), (0.9, 0.8), (1.0, 1.0), (None, 0.1), (0.5, None)]
+)
 def test_otherwise_it_keeps_what_it_learned(
     fit_toy, toy_data, Refitting, monkeypatch, before, after
 ):
