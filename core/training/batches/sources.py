@@ -130,9 +130,8 @@ def choose_batches(
         log.info("no replay: %s", reason or "as before the interruption")
         return ImageBatches(images, augment), False
     replay = stack.enter_context(Replay(images.network, plan, folder, images.config.replay_dtype))
-    shares = (
-        not phase.refit_head
-    )  # to a backbone that the run has trained: no other has its features
+    # A head is fitted anew to a backbone that this run has trained: no other run has its features.
+    shares = not phase.refit_head
     stores = fill_stores(images, replay, stored_rows(images, phase), augment, stack, shares)
     phase_batches = CachedBatches(images, augment, replay, stores)
     stack.enter_context(replay.playing())
