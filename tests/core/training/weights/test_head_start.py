@@ -246,7 +246,7 @@ def toy_images(model: Any, data: Any) -> list[tuple[Any, Any]]:
         {"schedule": "gradual"},
         {"schedule": "linear_probe"},
     ],
-    ids=str,
+    ids=lambda settings: " and ".join(settings),
 )
 def test_it_is_not_fitted_anew_with(fit_toy, toy_data, Refitting, tmp_path: Path, settings):
     fit_toy(toy_data(20), task=Refitting(), out=tmp_path, **{**LP_FT, **settings})
