@@ -114,9 +114,8 @@ def _frozen_units(backbone: Backbone, images: Tensor) -> list[Unit]:
     modules that the backbone observes are left out, since these would not be called.
     """
     calls = _trace_calls(backbone, images)
-    fewer = (
-        images[1:] * 0.5
-    )  # so that constants are told from values of images that happen to be equal
+    # One fewer, so that constants are told from values of images that happen to be equal.
+    fewer = images[1:] * 0.5
     others = _trace_calls(backbone, fewer)
 
     def largest(call: _Call) -> Iterator[Unit]:

@@ -165,7 +165,7 @@ def refit_head(
 
 
 def _why_no_refit(task: Task, config: FitConfig) -> str:
-    """Say why the head of a run cannot be fitted anew, or nothing."""
+    """Return why the head of a run cannot be fitted anew; empty if it can."""
     if not task.refits_head:
         return f"which task {task.name!r} cannot with these options"
     if config.privacy is not None:
