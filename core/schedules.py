@@ -341,7 +341,7 @@ def with_defaults(chosen: Schedule, defaults: Mapping[str, Any]) -> Schedule:
 
     Args:
         chosen: The schedule of a run.
-        defaults: Values by name.
+        defaults: Values by name; those that it has no option for do not matter.
 
     Returns:
         A schedule with these options; another one is returned as it is.
@@ -349,10 +349,13 @@ def with_defaults(chosen: Schedule, defaults: Mapping[str, Any]) -> Schedule:
     Examples:
         >>> with_defaults(lp_ft(learning_rate=0.01), ADAPTER_OPTIONS).options
         {'learning_rate': 0.01, 'layer_decay': 1.0}
+        >>> with_defaults(full, {"probe_epochs": 0, "batch_norm": "train"}).options
+        {'batch_norm': 'train'}
     """
     if chosen.generate not in (one.generate for one in (full, lp_ft, gradual, milestones, last_n)):
         return chosen
-    return chosen(**{**defaults, **chosen.options})
+    known = {name: value for name, value in defaults.items() if name in chosen.option_names}
+    return chosen(**{**known, **chosen.options})
 
 
 def one_by_one(phases: Sequence[Phase]) -> Phases:

@@ -128,7 +128,8 @@ class Task(OptionalMethods, ABC):
             (N, C, h, w) over the network input. The core resizes them to the images' original height
             and width before ``decode``, which therefore receives batches of images of one size.
         schedule_options: Options of the built-in schedules that suit the task, such as
-            ``{"batch_norm": "train"}``, where the user sets none.
+            ``{"batch_norm": "train"}``, where the user sets none. Rates are those of new heads: a run that starts
+            from a trained model has the schedule's. If they depend on an option, define a property.
         streams: Names of the further datasets that ``training_step`` uses beside the training set,
             such as ``("unlabelled",)``. Users pass each by name; ``batch.streams`` holds a batch of
             each. If they depend on an option, define a property.

@@ -15,7 +15,7 @@ from visiongraft.advice.probes import fit_linear_probe
 from visiongraft.advice.recommending import Recommendation, recommend
 from visiongraft.advice.sampling import balanced_order, labels_of, renumbered
 from visiongraft.inputs import IMAGES
-from visiongraft.preparation.arguments import DEFAULT_SCHEDULE, make_schedule
+from visiongraft.preparation.arguments import DEFAULT_SCHEDULE, make_schedule, suitable_options
 from visiongraft.training.run import Run
 from visiongraft.tuning.rehearsal import rehearsal
 
@@ -63,10 +63,8 @@ def use_schedule(run: Run, choice: Recommendation, learning_rate: float | None) 
         choice: The schedule.
         learning_rate: The option of this name, if the user set it.
     """
-    task = run.network.task
-    schedule = make_schedule(
-        choice.schedule, learning_rate, run.config.adapters, task.schedule_options
-    )
+    suitable = suitable_options(run.network.task, started=run.config.start is not None)
+    schedule = make_schedule(choice.schedule, learning_rate, run.config.adapters, suitable)
     run.schedule = schedule
     run.config = replace(run.config, schedule=schedule.to_json())
     run.notes += (str(choice),)

@@ -67,9 +67,8 @@ def new_settings(
         check_task_class(type(task))
     values = converted(given)
     named = DEFAULT_SCHEDULE if given["schedule"] == AUTO else given["schedule"]
-    schedule = make_schedule(
-        named, given["learning_rate"], values["adapters"], task.schedule_options
-    )
+    suitable = suitable_options(task, started=start is not None)
+    schedule = make_schedule(named, given["learning_rate"], values["adapters"], suitable)
     values |= {
         **_not_yet_measured(given),
         **({} if start is None else start.settings),
@@ -118,6 +117,20 @@ def with_task_augmentation(given: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "augment": None, "task": replace(task, **changed)}
 
 
+def suitable_options(task: Task, *, started: bool) -> dict[str, Any]:
+    """Return the options of the built-in schedules that suit a run.
+
+    Args:
+        task: The task.
+        started: Whether the run starts from a trained model: the rates of a task are those of new heads.
+
+    Returns:
+        ``Task.schedule_options``, without rates for a run that has no new head.
+    """
+    rates = {"learning_rate", "probe_learning_rate"} if started else set()
+    return {name: value for name, value in task.schedule_options.items() if name not in rates}
+
+
 def make_schedule(
     what: Any,
     learning_rate: float | None,
@@ -130,7 +143,7 @@ def make_schedule(
         what: A name with or without options, or a schedule.
         learning_rate: Its option of this name, if it is given.
         adapters: The adapters of the run, as a config stores them.
-        task_options: ``Task.schedule_options``.
+        task_options: See ``suitable_options``.
 
     Returns:
         The schedule, with the options that suit the task and adapters where the user set none.

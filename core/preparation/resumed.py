@@ -14,7 +14,12 @@ from visiongraft.errors import CheckpointError, shorten
 from visiongraft.lookup.tasks import find_task
 from visiongraft.module_backbone import IN_MEMORY as NETWORK_IN_MEMORY
 from visiongraft.multi_task.file import read_task_file
-from visiongraft.preparation.arguments import check_device, converted, make_schedule
+from visiongraft.preparation.arguments import (
+    check_device,
+    converted,
+    make_schedule,
+    suitable_options,
+)
 from visiongraft.preparation.datasets import RunData
 from visiongraft.preparation.starting import IN_MEMORY, is_weights_file
 from visiongraft.registry.calls import is_task_file
@@ -149,7 +154,8 @@ def _schedule(called: Mapping[str, Any], stored: FitConfig, kind: type[Task]) ->
     rate = called.get("learning_rate")
     if "schedule" in called:
         task = create_task(kind, called.get("task_options", stored.task_options))
-        schedule = make_schedule(called["schedule"], rate, stored.adapters, task.schedule_options)
+        suitable = suitable_options(task, started=stored.start is not None)
+        schedule = make_schedule(called["schedule"], rate, stored.adapters, suitable)
     else:
         schedule = make_schedule(stored.schedule, rate)
     completed = (for_started_head(schedule, refit) for refit in (False, True))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -68,12 +67,6 @@ if TYPE_CHECKING:
     from visiongraft.network import Network
 from visiongraft.plugins.detection.metrics import DetectionMetrics
 
-# New necks and heads on top of features of photographs: in the short trainings that were measured, the whole
-# network has to follow, with batch norm.
-SCHEDULE_OPTIONS: Mapping[str, Any] = MappingProxyType(
-    {"learning_rate": 5e-4, "layer_decay": 1.0, "batch_norm": "train"}
-)
-
 
 @dataclass(frozen=True)
 class Detection(Task):
@@ -100,8 +93,6 @@ class Detection(Task):
     splits_alike: ClassVar[bool] = True
     headline: ClassVar[str] = "mAP"
     resize: ClassVar[Literal["crop", "stretch"] | None] = "stretch"
-    schedule_options: ClassVar[Mapping[str, Any]] = SCHEDULE_OPTIONS
-
     class_names: tuple[str, ...] = ()
     head: Literal["ssdlite", "ssd", "retinanet", "fcos", "faster_rcnn", "faster_rcnn_v2"] = (
         "ssdlite"
@@ -132,6 +123,11 @@ class Detection(Task):
         iou = self.iou_threshold
         if iou is not None and (not is_number(iou) or not 0 < iou <= 1):
             raise OptionError(f"iou_threshold={iou!r} is not in (0, 1]")
+
+    @property
+    def schedule_options(self) -> Mapping[str, Any]:  # type: ignore[override]
+        """Those with which a new head of the chosen kind is learned."""
+        return HEADS[self.head].schedule
 
     @property
     def limits(self) -> Limits:

@@ -199,6 +199,19 @@ def test_options_of_schedules_that_suit_a_task_give_way_to_the_users(
     fit_toy(toy_data(20), **settings, resume=True)
 
 
+def test_options_that_a_schedule_does_not_have_do_not_matter(
+    Tuned: Any, fit_toy: Any, toy_data: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tuned, "schedule_options", {"layer_decay": 0.5, "probe_epochs": 0})
+    for schedule, options in (
+        ("full", {"layer_decay": 0.5}),
+        ("lp_ft", {"layer_decay": 0.5, "probe_epochs": 0}),
+    ):
+        out = tmp_path / schedule
+        fit_toy(toy_data(20), **{**QUICK, "task": Tuned(), "schedule": schedule, "out": out})
+        assert json.loads((out / "config.json").read_text())["schedule"]["options"] == options
+
+
 def count(model: TransferModel, images: Any) -> int:
     """Count images."""
     return len(model.predict(images))

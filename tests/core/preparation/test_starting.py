@@ -50,6 +50,20 @@ def first(fit_toy: Any, toy_data: Any, tmp_path_factory: pytest.TempPathFactory)
     return folder
 
 
+def test_rates_that_suit_new_heads_of_a_task_are_not_those_of_a_trained_one(
+    fit_toy: Any, toy_data: Any, first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suitable = {"learning_rate": 0.02, "probe_learning_rate": 0.02, "batch_norm": "train"}
+    monkeypatch.setattr(type(visiongraft.load(first).task), "schedule_options", suitable)
+    new, trained = tmp_path / "new", tmp_path / "trained"
+    settings = {"schedule": "lp_ft", "epochs": 1}
+    fit_toy(toy_data(20), task="toy", **{**FULL, **settings}, out=new)
+    assert FitConfig.read(new).schedule["options"] == suitable
+    for resume in (False, True):
+        go_on(toy_data(20), start=first, **settings, out=trained, resume=resume)
+        assert FitConfig.read(trained).schedule["options"] == {"batch_norm": "train"}
+
+
 @pytest.mark.parametrize("form", ["run folder", "model folder", "model"])
 def test_a_run_continues_with_everything_that_a_model_consists_of(
     toy_data: Any, first: Path, tmp_path: Path, form: str

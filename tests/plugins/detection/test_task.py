@@ -20,6 +20,7 @@ from visiongraft.plugins.detection.drawing import class_color, draw_boxes
 from visiongraft.plugins.detection.prediction import Detected, DetectedObject, predictions
 from visiongraft.plugins.detection.task import Detection
 from visiongraft.registry.manager import plugins
+from visiongraft.schedules import lp_ft, with_defaults
 from visiongraft.task import create_task
 from visiongraft.testing import TASK_CHECKS, Check, TaskTrial
 from visiongraft.testing.tasks import FORWARD_CHECKS
@@ -74,6 +75,13 @@ def trial() -> TaskTrial:
 @pytest.fixture(scope="module")
 def trials() -> dict[str, TaskTrial]:
     return {head: TaskTrial(Detection(head=head, width=32)) for head in (*OTHERS, "faster_rcnn_v2")}  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("head", "phases"), [("ssdlite", [3, 7]), ("retinanet", [10])])
+def test_heads_with_deep_towers_do_not_begin_alone(head: str, phases: list[int]) -> None:
+    options = create_task(Detection, {"head": head}).schedule_options
+    schedule = with_defaults(lp_ft, options)
+    assert [phase.epochs for phase in schedule.phases(("stem", "stage1"), 10)] == phases
 
 
 @pytest.mark.parametrize("check", [slow(check) for check in TASK_CHECKS])
