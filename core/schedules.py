@@ -337,7 +337,9 @@ def last_n(
 
 
 def with_defaults(chosen: Schedule, defaults: Mapping[str, Any]) -> Schedule:
-    """Set options of a built-in schedule that trains the backbone, where the user set none.
+    """Set options of a built-in schedule, where the user set none.
+
+    ``linear_probe`` has only the rate of a head alone, ``probe_learning_rate``.
 
     Args:
         chosen: The schedule of a run.
@@ -351,7 +353,12 @@ def with_defaults(chosen: Schedule, defaults: Mapping[str, Any]) -> Schedule:
         {'learning_rate': 0.01, 'layer_decay': 1.0}
         >>> with_defaults(full, {"probe_epochs": 0, "batch_norm": "train"}).options
         {'batch_norm': 'train'}
+        >>> with_defaults(linear_probe, {"learning_rate": 2e-3, "probe_learning_rate": 5e-4}).options
+        {'learning_rate': 0.0005}
     """
+    if chosen.generate is linear_probe.generate:
+        rate = defaults.get("probe_learning_rate")
+        return chosen if rate is None else chosen(**{"learning_rate": rate, **chosen.options})
     if chosen.generate not in (one.generate for one in (full, lp_ft, gradual, milestones, last_n)):
         return chosen
     known = {name: value for name, value in defaults.items() if name in chosen.option_names}
