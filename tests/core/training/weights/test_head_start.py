@@ -190,6 +190,31 @@ def test_a_range_test_of_a_later_phase_trains_the_head_at_the_rate_of_fit(
     assert rates == [STARTED_RATE]
 
 
+def test_a_range_test_of_a_fitted_head_alone_warns_and_passes_on_only_what_the_user_set(
+    toy_data, Starting
+):
+    settings = {
+        "task": Starting(),
+        "backbone": "toys/toy",
+        "batch_size": 8,
+        "steps": 20,
+        "device": "cpu",
+    }
+    sweep = visiongraft.lr_find(toy_data(20), **settings)
+    assert sweep.phases == ("head", "all")
+    assert sweep.settings == "lp_ft(probe_learning_rate={rate})"
+    assert "fitted to these training images already" in sweep.caution
+    assert visiongraft.lr_find(toy_data(20), **settings, schedule="full").caution == ""
+    assert visiongraft.lr_find(toy_data(20), **settings, weights=None).caution == ""
+
+
+def test_a_range_test_of_a_head_that_is_fitted_anew_warns_as_well(toy_data, Refitting):
+    settings = {"task": Refitting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
+    sweep = visiongraft.lr_find(toy_data(20), **settings, phase=3, epochs=3, device="cpu")
+    assert sweep.phases == ("head", "all", "head")
+    assert sweep.caution
+
+
 # ---- heads that are fitted anew ----
 
 
