@@ -17,7 +17,7 @@ from visiongraft.errors import OptionError, PluginError
 from visiongraft.multi_task.heads import MultiHead
 from visiongraft.multi_task.loss import MultiLoss
 from visiongraft.multi_task.names import prefixed
-from visiongraft.task import Task
+from visiongraft.task import HeadFit, Task
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph, Network
@@ -153,21 +153,31 @@ def _touching(
 
 
 def start_heads(
-    heads: Mapping[str, Task], head: MultiHead, samples: Iterable[tuple[Features, Any]]
-) -> float | None:
+    heads: Mapping[str, Task],
+    head: MultiHead,
+    samples: Iterable[tuple[Features, Any]],
+    first: HeadFit | None = None,
+) -> HeadFit:
     """Let the task of each head start it from the features of the images that have its target.
 
     Args:
         heads: The task of each head.
         head: The heads; changed in place.
         samples: Batches of features, with the targets of ``collate_heads``.
+        first: The result at the start of the run, if heads are fitted anew.
 
     Returns:
-        The accuracy of the head that has the least; ``None`` if that of one is not known.
+        The accuracy of the head that has the least, ``None`` if that of one is not known, and the facts of
+        each by its name.
     """
-    found = [task.start_head(head[name], OwnSamples(name, samples)) for name, task in heads.items()]
-    known = [accuracy for accuracy in found if accuracy is not None]
-    return min(known) if len(known) == len(found) else None
+    found = {}
+    for name, task in heads.items():
+        again = {} if first is None else {"first": HeadFit(facts=first.facts.get(name, {}))}
+        fit = task.start_head(head[name], OwnSamples(name, samples), **again)
+        found[name] = fit or HeadFit()
+    known = [fit.accuracy for fit in found.values() if fit.accuracy is not None]
+    least = min(known) if len(known) == len(found) else None
+    return HeadFit(least, {name: dict(fit.facts) for name, fit in found.items() if fit.facts})
 
 
 @dataclass(frozen=True)

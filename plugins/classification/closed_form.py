@@ -21,15 +21,17 @@ class LinearClassifier:
         weight: float64 (C, D).
         bias: float64 (C,).
         accuracy: Balanced accuracy of what each image is predicted by the fit to all others, in [0, 1].
+        factor: What scores, which are near 0 and 1, are multiplied by to be logits; higher is more certain.
     """
 
     weight: Floats
     bias: Floats
     accuracy: float
+    factor: float
 
 
 def linear_classifier(
-    features: Floats, labels: NDArray[np.int64], classes: int
+    features: Floats, labels: NDArray[np.int64], classes: int, highest: float | None = None
 ) -> LinearClassifier:
     """Fit a linear classifier with calibrated probabilities.
 
@@ -41,6 +43,7 @@ def linear_classifier(
         features: Embeddings, float (N, D).
         labels: Class ids, int64 (N,).
         classes: Number of classes, C; some may have no image.
+        highest: Limit of the factor; ``None`` for no limit.
 
     Returns:
         The layer, and its accuracy.
@@ -52,7 +55,8 @@ def linear_classifier(
         ([0, 0, 1, 1], 1.0)
     """
     fit = fit_ridge(features, np.eye(classes)[labels])
-    factor = best_factor(fit.left_out, labels, TEMPERATURES)
+    factor = float(best_factor(fit.left_out, labels, TEMPERATURES))
+    factor = factor if highest is None else min(factor, highest)
     right = fit.left_out.argmax(axis=1) == labels
     accuracy = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
-    return LinearClassifier(factor * fit.weight, factor * fit.bias, accuracy)
+    return LinearClassifier(factor * fit.weight, factor * fit.bias, accuracy, factor)

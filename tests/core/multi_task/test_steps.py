@@ -10,6 +10,7 @@ import torch
 
 from visiongraft.data.batch import Batch
 from visiongraft.multi_task.task import MultiTask
+from visiongraft.task import HeadFit
 
 TARGETS = [
     {"kind": 0, "place": 0.5},
@@ -143,9 +144,27 @@ def test_heads_have_started_as_well_as_the_worst_of_them(
     spot: float | None,
     least: float | None,
 ) -> None:
-    monkeypatch.setattr(Color, "start_head", lambda *_: 0.9)
-    monkeypatch.setattr(Spot, "start_head", lambda *_: spot)
-    assert task.start_head(network_of(task).head, []) == least
+    monkeypatch.setattr(Color, "start_head", lambda *_: HeadFit(0.9))
+    monkeypatch.setattr(Spot, "start_head", lambda *_: HeadFit(spot))
+    assert task.start_head(network_of(task).head, []).accuracy == least
+
+
+def test_heads_that_are_fitted_anew_know_their_own_first_fit(
+    task: Any, network_of: Any, Color: Any, Spot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = []
+
+    def start_head(self: Any, head: Any, samples: Any, first: Any = None) -> HeadFit:
+        known.append(None if first is None else dict(first.facts))
+        return HeadFit(0.9, {"factor": 3.0})
+
+    monkeypatch.setattr(Color, "start_head", start_head)
+    monkeypatch.setattr(Spot, "start_head", lambda *_, **__: None)
+    head = network_of(task).head
+    first = task.start_head(head, [])
+    task.start_head(head, [], first=first)
+    assert first == HeadFit(None, {"kind": {"factor": 3.0}})
+    assert known == [None, {"factor": 3.0}]
 
 
 def test_heads_start_only_if_all_do(

@@ -11,8 +11,9 @@ import torch
 
 import visiongraft
 from tests.core.stopping import StopAt
-from visiongraft.errors import ScheduleError
+from visiongraft.errors import PluginError, ScheduleError
 from visiongraft.schedules import STARTED_RATE, TUNING_RATE, Phase, schedule
+from visiongraft.task import HeadFit
 from visiongraft.training.weights import head_start
 
 
@@ -25,7 +26,7 @@ def Starting(Toy: Any) -> Any:
 
         starts_head = True
 
-        def start_head(self, head: Any, samples: Any) -> None:
+        def start_head(self, head: Any, samples: Any, first: Any = None) -> None:
             pairs = [(features.pooled.clone(), targets) for features, targets in samples]
             self.seen.append(tuple(torch.cat(values) for values in zip(*pairs, strict=True)))
             head.linear.weight.fill_(0.25)
@@ -132,7 +133,7 @@ def test_a_resumed_run_does_not_start_again(fit_toy, toy_data, Starting, tmp_pat
 def test_how_right_it_was_decides_the_rate_of_what_follows(
     fit_toy, toy_data, Starting, tmp_path: Path, monkeypatch, stop
 ):
-    monkeypatch.setattr(Starting, "start_head", lambda *_: 0.9)
+    monkeypatch.setattr(Starting, "start_head", lambda *_: HeadFit(0.9))
     settings = {"weights": "pretrained", "schedule": "lp_ft", "epochs": 4, "out": tmp_path}
     settings["checkpoint_every"] = 1
     if stop is not None:
@@ -327,9 +328,9 @@ def accuracies(monkeypatch: Any, task: Any, *values: float | None) -> None:
     claimed = iter(values)
     fit = task.start_head
 
-    def start_head(self: Any, head: Any, samples: Any) -> float | None:
+    def start_head(self: Any, head: Any, samples: Any, first: Any = None) -> HeadFit:
         fit(self, head, samples)
-        return next(claimed)
+        return HeadFit(next(claimed))
 
     monkeypatch.setattr(task, "start_head", start_head)
 
@@ -364,11 +365,40 @@ def test_otherwise_it_keeps_what_it_learned(
     assert "head_refit" not in noted.records[-2]
 
 
+def test_a_task_that_returns_something_else_is_named(fit_toy, toy_data, Starting, monkeypatch):
+    monkeypatch.setattr(Starting, "start_head", lambda *_: 0.9)
+    with pytest.raises(PluginError, match="start_head of task 'toy' returned float, not HeadFit"):
+        fit_toy(toy_data(20), task=Starting(), **LP_FT)
+
+
+@pytest.mark.parametrize("stop", [None, 8, 12])
+def test_a_fit_at_the_end_knows_the_one_at_the_start(
+    fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch, stop: int | None
+):
+    known = []
+
+    def start_head(self: Any, head: Any, samples: Any, first: Any = None) -> HeadFit:
+        known.append(first)
+        return HeadFit(0.9, {"seen": len(list(samples))})
+
+    monkeypatch.setattr(Refitting, "start_head", start_head)
+    settings = {**LP_FT, "checkpoint_every": 1, "batch_size": 4, "out": tmp_path}
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            fit_toy(toy_data(20), task=Refitting(), callbacks=[StopAt(stop)], **settings)
+        settings["resume"] = True
+    fit_toy(toy_data(20), task=Refitting(), **settings)
+    begun, *_, ended = known
+    assert begun is None
+    assert ended.accuracy == 0.9
+    assert ended.facts["seen"] > 1
+
+
 @pytest.mark.parametrize("stop", [8, 11, 12, 13])
 def test_a_run_that_goes_back_after_an_interruption_equals_one_without(
     fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch, stop: int
 ):
-    monkeypatch.setattr(Refitting, "start_head", lambda *_: 0.5)
+    monkeypatch.setattr(Refitting, "start_head", lambda *_, **__: HeadFit(0.5))
     settings = {**LP_FT, "checkpoint_every": 1, "select": "last", "batch_size": 4}
     whole = fit_toy(toy_data(20), task=Refitting(), out=tmp_path / "whole", **settings)
     parts = tmp_path / "parts"
