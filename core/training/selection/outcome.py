@@ -81,8 +81,9 @@ class Outcome:
         if self.optimism is None or self.optimism < WORTH_SAYING:
             return ""
         nested = ", or pass validation='nested'" if self.images >= FEWEST else ""
+        images = "1 validation image" if self.images == 1 else f"{self.images} validation images"
         return (
-            f"the best of {self.epochs} epochs on {self.images} validation images may flatter by up to "
+            f"the best of {self.epochs} epochs on {images} may flatter by up to "
             f"{self.optimism:.2f}; measure {self.headline} on other images for an honest number{nested}"
         )
 
