@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -21,6 +22,8 @@ from visiongraft.task import Task
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph, Network
+
+log = logging.getLogger("visiongraft")
 
 
 class SharedBackbone:
@@ -153,19 +156,35 @@ def _touching(
 
 
 def start_heads(
-    heads: Mapping[str, Task], head: MultiHead, samples: Iterable[tuple[Features, Any]]
+    heads: Mapping[str, Task],
+    incomplete: Iterable[str],
+    head: MultiHead,
+    samples: Iterable[tuple[Features, Any]],
 ) -> float | None:
     """Let the task of each head start it from the features of the images that have its target.
 
+    A head stays as it is if no image has its target: those of a large set are a random choice.
+
     Args:
         heads: The task of each head.
+        incomplete: Heads that not every image has a target for.
         head: The heads; changed in place.
         samples: Batches of features, with the targets of ``collate_heads``.
 
     Returns:
         The accuracy of the head that has the least; ``None`` if that of one is not known.
     """
-    found = [task.start_head(head[name], OwnSamples(name, samples)) for name, task in heads.items()]
+    found: list[float | None] = []
+    for name, task in heads.items():
+        own = OwnSamples(name, samples)
+        if name in incomplete and next(iter(own), None) is None:
+            log.warning(
+                "head %r is not fitted in closed form: no image that was chosen for it has its target",
+                name,
+            )
+            found.append(None)
+        else:
+            found.append(task.start_head(head[name], own))
     known = [accuracy for accuracy in found if accuracy is not None]
     return min(known) if len(known) == len(found) else None
 

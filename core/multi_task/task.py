@@ -287,7 +287,7 @@ class MultiTask(Task):
 
     def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> float | None:
         assert isinstance(head, MultiHead)
-        return start_heads(self.tasks, head, samples)
+        return start_heads(self.tasks, self.incomplete, head, samples)
 
     def build_loss(self, backbone: Backbone) -> nn.Module:  # type: ignore[override]
         weights = None if self.weights == UNCERTAINTY else self.weights

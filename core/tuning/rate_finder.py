@@ -118,7 +118,9 @@ def lr_find(
             run = run.on(validation=run.training.subset([0]), evaluation={})
         engine = Engine(run, listen(()), accelerator)
         losses = _sweep_phase(engine, phase - 1, rates)
-    how = rate_option(run, phase - 1)
+    how = rate_option(
+        replace(run, schedule=schedule), phase - 1
+    )  # as it was passed: fit adds the rest
     return RateSweep(rates[: len(losses)], tuple(losses), phase, planned.label, how)
 
 
@@ -151,7 +153,8 @@ def _planned(run: Run, number: int) -> Phase:
     if number > len(phases):
         raise OptionError(
             f"phase={number}: schedule {run.schedule.name!r} has {len(phases)} "
-            f"{'phase' if len(phases) == 1 else 'phases'} in {run.config.epochs} epochs"
+            f"{'phase' if len(phases) == 1 else 'phases'} in {run.config.epochs} "
+            f"{'epoch' if run.config.epochs == 1 else 'epochs'}"
         )
     return phases[number - 1]
 

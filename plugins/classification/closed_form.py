@@ -20,12 +20,13 @@ class LinearClassifier:
     Attributes:
         weight: float64 (C, D).
         bias: float64 (C,).
-        accuracy: Balanced accuracy of what each image is predicted by the fit to all others, in [0, 1].
+        accuracy: Balanced accuracy of what each image is predicted by the fit to all others, in [0, 1], over the
+            classes of at least two images; ``None`` if there is none.
     """
 
     weight: Floats
     bias: Floats
-    accuracy: float
+    accuracy: float | None
 
 
 def linear_classifier(
@@ -54,5 +55,10 @@ def linear_classifier(
     fit = fit_ridge(features, np.eye(classes)[labels])
     factor = best_factor(fit.left_out, labels, TEMPERATURES)
     right = fit.left_out.argmax(axis=1) == labels
-    accuracy = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+    known = np.flatnonzero(
+        np.bincount(labels) > 1
+    )  # no fit to all others knows the class of an only image
+    accuracy = (
+        float(np.mean([right[labels == one].mean() for one in known])) if known.size else None
+    )
     return LinearClassifier(factor * fit.weight, factor * fit.bias, accuracy)

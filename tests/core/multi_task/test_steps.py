@@ -137,6 +137,7 @@ def test_heads_start_from_the_images_that_have_their_targets(
 def test_heads_have_started_as_well_as_the_worst_of_them(
     task: Any,
     network_of: Any,
+    batch_of: Any,
     Color: Any,
     Spot: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -145,7 +146,34 @@ def test_heads_have_started_as_well_as_the_worst_of_them(
 ) -> None:
     monkeypatch.setattr(Color, "start_head", lambda *_: 0.9)
     monkeypatch.setattr(Spot, "start_head", lambda *_: spot)
-    assert task.start_head(network_of(task).head, []) == least
+    network, batch = network_of(task), batch_of(task, TARGETS)
+    samples = [(network.backbone(batch.images), batch.targets)]
+    assert task.start_head(network.head, samples) == least
+
+
+def test_a_head_whose_target_no_chosen_image_has_stays_as_it_is(
+    task: Any,
+    network_of: Any,
+    batch_of: Any,
+    Color: Any,
+    Spot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    started = []
+
+    def start_head(self: Any, head: Any, samples: Any) -> float:
+        started.append(head)
+        return 0.9
+
+    for kind in (Color, Spot):
+        monkeypatch.setattr(kind, "start_head", start_head)
+    network, batch = network_of(task), batch_of(task, [{"place": 0.5}, {"place": 0.0}])
+    assert "kind" in task.incomplete
+    samples = [(network.backbone(batch.images), batch.targets)]
+    assert task.start_head(network.head, samples) is None
+    assert started == [network.head["place"]]
+    assert "head 'kind' is not fitted in closed form" in caplog.text
 
 
 def test_heads_start_only_if_all_do(

@@ -174,6 +174,12 @@ def test_a_range_test_sweeps_the_head_that_training_begins_with(toy_data, Starti
     assert len(sweep.losses) > 1
 
 
+def test_what_a_range_test_says_to_pass_leaves_to_fit_what_fit_adds(toy_data, Starting):
+    settings = {"task": Starting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
+    sweep = visiongraft.lr_find(toy_data(20), **settings, device="cpu")
+    assert sweep.settings == "lp_ft(probe_learning_rate={rate})"
+
+
 def test_a_range_test_of_a_later_phase_trains_the_head_at_the_rate_of_fit(
     toy_data, Starting, monkeypatch
 ):
@@ -356,6 +362,30 @@ def test_a_run_that_goes_back_after_an_interruption_equals_one_without(
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
     assert noted.records[-1]["head_refit"]["reverted"]
+
+
+def test_the_model_card_says_that_the_backbone_went_back(
+    fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(Refitting, "start_head", lambda *_: 0.5)
+    model = fit_toy(toy_data(20), task=Refitting(), out=tmp_path, **LP_FT)
+    first, second, last = model.facts["training"]["phases"]
+    assert "head_refit" not in {**first, **second}
+    assert last["head_refit"] == {"accuracy": 0.5, "images": 17, "reverted": True}
+    assert '"reverted": true' in (tmp_path / "model" / "README.md").read_text()
+
+
+@schedule
+def refit_between(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs - 1, "head", 1e-3, refit_head=True)
+    yield Phase(1, "all", 1e-3)
+
+
+def test_records_name_it_in_the_epochs_of_its_phase_only(fit_toy, toy_data, Refitting):
+    noted = LastWeights()
+    settings = {"schedule": refit_between, "epochs": 3, "callbacks": [noted]}
+    fit_toy(toy_data(20), task=Refitting(), **settings)
+    assert ["head_refit" in record for record in noted.records] == [True, True, False]
 
 
 def test_any_phase_may_ask_for_it(fit_toy, toy_data, Refitting):
