@@ -113,13 +113,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         Cell(dataset, seed, candidate, given.size, given.epochs)
         for seed, dataset, candidate in product(given.seeds, given.sets, given.candidates)
     ]
-    found = train_cells(
+    trained = train_cells(
         cells,
         lambda cell: train(cell, None if cell.dataset == "shapes" else given.data),
         given.results,
         given.limit,
     )
-    print(table(found, given.sets))
+    print(table({cell: trained[cell] for cell in cells if cell in trained}, given.sets))
 
 
 if __name__ == "__main__":

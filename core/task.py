@@ -33,6 +33,7 @@ from visiongraft.errors import OptionError, VisiongraftError
 from visiongraft.inputs import IMAGES, Inputs
 from visiongraft.loss_parts import LossParts
 from visiongraft.options import refuse_unknown
+from visiongraft.task_contract.head_fit import HeadFit
 from visiongraft.task_contract.optional import OptionalMethods
 from visiongraft.task_contract.support import ExportSupport, TaskExamples, find_class_logits
 
@@ -46,6 +47,7 @@ __all__ = [
     "Decoded",
     "Disagreement",
     "ExportSupport",
+    "HeadFit",
     "LossParts",
     "Metrics",
     "Task",
@@ -266,7 +268,12 @@ class Task(OptionalMethods, ABC):
         """Whether ``start_head`` computes a good start of a new head, as the task is bound to the data."""
         return False
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> float | None:
+    def start_head(
+        self,
+        head: nn.Module,
+        samples: Iterable[tuple[Features, Any]],
+        first: HeadFit | None = None,
+    ) -> HeadFit | None:
         """Set the weights of a new head from features of a pretrained backbone, before the first step.
 
         Called if ``starts_head`` is true, such as for a linear probe in closed form. Phases of the
@@ -278,10 +285,12 @@ class Task(OptionalMethods, ABC):
             samples: Batches of training images in order, as features without augmentation and
                 gradients, with collated targets: all images, or a random choice of a large set. Each
                 iteration computes them again.
+            first: What this method returned at the start of the run, if the head is fitted anew at its end
+                (see ``refits_head``): the backbone has been trained with these images since, so that they
+                fit it better than others do.
 
         Returns:
-            Of a classifier its balanced accuracy on images that it was not fitted to, in [0, 1], by which
-            ``lp_ft`` chooses how fast the backbone trains; ``None`` if it is not known.
+            How well the head fits other images; ``None`` if nothing is known of it.
         """
         return None
 

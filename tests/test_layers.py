@@ -49,6 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "task_contract.class_rows",
         "task_contract.functions",
+        "task_contract.head_fit",
         "task_contract.published",
         "task_contract.narrowing",
         "task_contract.support",

@@ -18,7 +18,7 @@ from visiongraft.errors import OptionError, PluginError
 from visiongraft.multi_task.heads import MultiHead
 from visiongraft.multi_task.loss import MultiLoss
 from visiongraft.multi_task.names import prefixed
-from visiongraft.task import Task
+from visiongraft.task import HeadFit, Task
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph, Network
@@ -160,7 +160,8 @@ def start_heads(
     incomplete: Iterable[str],
     head: MultiHead,
     samples: Iterable[tuple[Features, Any]],
-) -> float | None:
+    first: HeadFit | None = None,
+) -> HeadFit:
     """Let the task of each head start it from the features of the images that have its target.
 
     A head stays as it is if no image has its target: those of a large set are a random choice.
@@ -170,11 +171,13 @@ def start_heads(
         incomplete: Heads that not every image has a target for.
         head: The heads; changed in place.
         samples: Batches of features, with the targets of ``collate_heads``.
+        first: The result at the start of the run, if heads are fitted anew.
 
     Returns:
-        The accuracy of the head that has the least; ``None`` if that of one is not known.
+        The accuracy of the head that has the least, ``None`` if that of one is not known, and the facts of
+        each by its name.
     """
-    found: list[float | None] = []
+    found = {}
     for name, task in heads.items():
         own = OwnSamples(name, samples)
         if name in incomplete and next(iter(own), None) is None:
@@ -182,11 +185,13 @@ def start_heads(
                 "head %r is not fitted in closed form: no image that was chosen for it has its target",
                 name,
             )
-            found.append(None)
-        else:
-            found.append(task.start_head(head[name], own))
-    known = [accuracy for accuracy in found if accuracy is not None]
-    return min(known) if len(known) == len(found) else None
+            found[name] = HeadFit()
+            continue
+        again = {} if first is None else {"first": HeadFit(facts=first.facts.get(name, {}))}
+        found[name] = task.start_head(head[name], own, **again) or HeadFit()
+    known = [fit.accuracy for fit in found.values() if fit.accuracy is not None]
+    least = min(known) if len(known) == len(found) else None
+    return HeadFit(least, {name: dict(fit.facts) for name, fit in found.items() if fit.facts})
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from visiongraft.task import (
     Arrays,
     Decoded,
     ExportSupport,
+    HeadFit,
     LossParts,
     Task,
     TaskExamples,
@@ -285,9 +286,14 @@ class MultiTask(Task):
     def refits_head(self) -> bool:
         return all(task.refits_head for task in self.tasks.values())
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> float | None:
+    def start_head(
+        self,
+        head: nn.Module,
+        samples: Iterable[tuple[Features, Any]],
+        first: HeadFit | None = None,
+    ) -> HeadFit:
         assert isinstance(head, MultiHead)
-        return start_heads(self.tasks, self.incomplete, head, samples)
+        return start_heads(self.tasks, self.incomplete, head, samples, first)
 
     def build_loss(self, backbone: Backbone) -> nn.Module:  # type: ignore[override]
         weights = None if self.weights == UNCERTAINTY else self.weights

@@ -32,6 +32,8 @@ class RateSweep:
         trained: What the phase trains.
         settings: How to train with a suggested rate: the schedule with ``{rate}`` in place of the rate;
             empty if no option of the schedule sets the rate of the phase.
+        phases: What each phase of the schedule trains.
+        fitted: Whether the phase trains only a head that was fitted to the training images before.
     """
 
     rates: tuple[float, ...]
@@ -39,6 +41,8 @@ class RateSweep:
     phase: int = 1
     trained: str = "all"
     settings: str = ""
+    phases: tuple[str, ...] = ()
+    fitted: bool = False
 
     @cached_property
     def smoothed(self) -> tuple[float, ...]:
@@ -118,12 +122,24 @@ class RateSweep:
         what = f"phase {self.phase} ({self.trained})"
         if self.valley is None or self.steepest is None:
             return (
-                f"{what}: the loss never falls between rates of {self.rates[0]:.1e} and "
-                f"{self.rates[-1]:.1e}, so that no rate is suggested"
+                f"{what}: between rates of {self.rates[0]:.1e} and {self.rates[-1]:.1e} the loss falls by no more "
+                "than batches differ by chance, so that no rate is suggested; keep the rate of the schedule, or "
+                "sweep with larger batches"
             )
         how = self.settings.replace("{rate}", f"{self.valley:.1e}")
         passing = f"; pass schedule={how!r}" if how else ""
-        return f"{what}: valley {self.valley:.1e}, steepest {self.steepest:.1e}{passing}"
+        caution = f"; {self.caution}" if self.caution else ""
+        return f"{what}: valley {self.valley:.1e}, steepest {self.steepest:.1e}{passing}{caution}"
+
+    @property
+    def caution(self) -> str:
+        """Why the suggestions may mislead, in one line; empty if there is no reason to think so."""
+        if not self.fitted:
+            return ""
+        return (
+            "the head was fitted to these training images already: a rate that lowers their loss further need not "
+            "help with others"
+        )
 
 
 def check_plot(path: str | Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,15 +23,17 @@ class LinearClassifier:
         bias: float64 (C,).
         accuracy: Balanced accuracy of what each image is predicted by the fit to all others, in [0, 1], over the
             classes of at least two images; ``None`` if there is none.
+        factor: What scores, which are near 0 and 1, are multiplied by to be logits; higher is more certain.
     """
 
     weight: Floats
     bias: Floats
     accuracy: float | None
+    factor: float
 
 
 def linear_classifier(
-    features: Floats, labels: NDArray[np.int64], classes: int
+    features: Floats, labels: NDArray[np.int64], classes: int, highest: float | None = None
 ) -> LinearClassifier:
     """Fit a linear classifier with calibrated probabilities.
 
@@ -42,6 +45,7 @@ def linear_classifier(
         features: Embeddings, float (N, D).
         labels: Class ids, int64 (N,).
         classes: Number of classes, C; some may have no image.
+        highest: Limit of the factor; ``None`` for no limit.
 
     Returns:
         The layer, and its accuracy.
@@ -53,12 +57,11 @@ def linear_classifier(
         ([0, 0, 1, 1], 1.0)
     """
     fit = fit_ridge(features, np.eye(classes)[labels])
-    factor = best_factor(fit.left_out, labels, TEMPERATURES)
+    factor = float(best_factor(fit.left_out, labels, TEMPERATURES))
+    factor = factor if highest is None else min(factor, highest)
     right = fit.left_out.argmax(axis=1) == labels
-    known = np.flatnonzero(
-        np.bincount(labels) > 1
-    )  # no fit to all others knows the class of an only image
-    accuracy = (
-        float(np.mean([right[labels == one].mean() for one in known])) if known.size else None
-    )
-    return LinearClassifier(factor * fit.weight, factor * fit.bias, accuracy)
+    # No fit to all others knows the class of an only image.
+    known = np.flatnonzero(np.bincount(labels) > 1)
+    each = [float(right[labels == label].mean()) for label in known]
+    accuracy = fmean(each) if each else None
+    return LinearClassifier(factor * fit.weight, factor * fit.bias, accuracy, factor)

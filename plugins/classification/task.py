@@ -60,7 +60,7 @@ from visiongraft.plugins.classification.thresholds import group_thresholds
 from visiongraft.plugins.classification.tip_adapter import tip_adapter
 from visiongraft.plugins.whole_images.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
+from visiongraft.task import Arrays, Decoded, HeadFit, Task, TaskExamples, Transform
 from visiongraft.task_contract.class_rows import ClassRows, find_class_rows
 from visiongraft.task_contract.explained import Explained, explain_logits
 from visiongraft.task_contract.text_head import TextHead
@@ -263,9 +263,16 @@ class Classification(Task):
         return self.starts_head and alike and not self.cached
 
     def start_head(
-        self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]
-    ) -> float | None:
-        """Start from a linear classifier in closed form."""
+        self,
+        head: nn.Module,
+        samples: Iterable[tuple[Features, Tensor]],
+        first: HeadFit | None = None,
+    ) -> HeadFit:
+        """Start from a linear classifier in closed form.
+
+        One that is fitted anew is no more certain than the first: by then the network has seen the images, and
+        what it does with left-out ones says little of new ones.
+        """
         pairs = [
             (features.pooled.cpu().numpy(), labels.cpu().numpy()) for features, labels in samples
         ]
@@ -274,14 +281,15 @@ class Classification(Task):
             lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
             embeddings = embeddings / np.maximum(lengths, 1e-12)
         count = len(bound_class_names(self.class_names))
-        layer = linear_classifier(embeddings, labels, count)
+        highest = None if first is None else first.facts.get("factor")
+        layer = linear_classifier(embeddings, labels, count, highest)
         bias = layer.bias
         if self.loss_weights:  # they multiply the odds of a class
             bias = bias + np.log(np.maximum(self.loss_weights, 1e-6))
         assert isinstance(head, ClassificationHead)
         head.output.weight.copy_(torch.from_numpy(layer.weight))
         head.output.bias.copy_(torch.from_numpy(bias))
-        return layer.accuracy
+        return HeadFit(layer.accuracy, {"factor": layer.factor})
 
     def with_text_head(self, class_names: Sequence[str], text: TextHead) -> Classification:
         if self.hidden:

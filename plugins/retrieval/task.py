@@ -43,7 +43,7 @@ from visiongraft.plugins.retrieval.search import search
 from visiongraft.plugins.whole_images.embedded import Embedded, predictions
 from visiongraft.plugins.whole_images.transforms import AUGMENTATIONS, TrainTransform
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import Arrays, Decoded, Task, TaskExamples, Transform
+from visiongraft.task import Arrays, Decoded, HeadFit, Task, TaskExamples, Transform
 from visiongraft.text_encoders import unit_vectors
 
 TEXTS_AT_ONCE = 64  # per forward pass
@@ -190,7 +190,12 @@ class Retrieval(Task):
         """Whether the head is to start by ridge regression."""
         return self.head_start == "closed_form"
 
-    def start_head(self, head: nn.Module, samples: Iterable[tuple[Features, Any]]) -> None:
+    def start_head(
+        self,
+        head: nn.Module,
+        samples: Iterable[tuple[Features, Any]],
+        first: HeadFit | None = None,
+    ) -> None:
         """Start from ridge regression to the mean vector of each image's captions."""
         assert isinstance(head, RetrievalHead)
         embeddings, vectors = [], []

@@ -24,7 +24,7 @@ from visiongraft.plugins.video.reading import read_dataset, with_groups_held_out
 from visiongraft.plugins.video.shift import TSM
 from visiongraft.plugins.video.transforms import ClipTransform, random_clip
 from visiongraft.preprocess import PreprocessConfig
-from visiongraft.task import LossParts, TaskExamples, Transform
+from visiongraft.task import HeadFit, LossParts, TaskExamples, Transform
 from visiongraft.task_contract.text_head import TextHead
 
 if TYPE_CHECKING:
@@ -124,12 +124,15 @@ class Video(Classification):
         return self.temporal == "mean" and self.starts_head and not self.cached
 
     def start_head(
-        self, head: nn.Module, samples: Iterable[tuple[Features, Tensor]]
-    ) -> float | None:
+        self,
+        head: nn.Module,
+        samples: Iterable[tuple[Features, Tensor]],
+        first: HeadFit | None = None,
+    ) -> HeadFit:
         """Start from a linear classifier of the means over frames, as which all ways of joining start."""
         assert isinstance(head, VideoHead)
         means = ((Features((), mean_of(features.pooled)), labels) for features, labels in samples)
-        return super().start_head(head.classifier, means)
+        return super().start_head(head.classifier, means, first)
 
     def set_text_head(self, head: nn.Module, text: TextHead) -> None:
         """Compare the mean over frames with texts, as which all ways of joining start."""

@@ -15,10 +15,10 @@ from torch import Tensor
 from visiongraft.backbone import Features
 from visiongraft.config import FitConfig
 from visiongraft.data.loader import ordered_batches
-from visiongraft.errors import ScheduleError
+from visiongraft.errors import PluginError, ScheduleError
 from visiongraft.schedules import FULL_RATE_ERRORS, for_started_head, lp_ft
 from visiongraft.seeds import mix_seed, seeded
-from visiongraft.task import Task
+from visiongraft.task import HeadFit, Task
 from visiongraft.training.batches.loaders import TRAIN, ImageLoaders
 from visiongraft.training.batches.sources import ImageBatches, PhaseBatches
 from visiongraft.training.run import Run
@@ -97,9 +97,9 @@ def start_head(
     trains = any(p.requires_grad for p in network.head.parameters())
     if not (trains and starts_head(network.task, images.config)):
         return None
-    started = _fitted(images, batches, processes, among)
-    log.info("the head starts from the features of %d training images", started.images)
-    return started
+    fit, count = _fitted(images, batches, processes, among)
+    log.info("the head starts from the features of %d training images", count)
+    return HeadStart(fit.accuracy, count, dict(fit.facts))
 
 
 def origin_of(run: Run) -> dict[str, Tensor] | None:
@@ -144,10 +144,11 @@ def refit_head(
     if reason:
         raise ScheduleError(f"refit_head=True of a phase fits the head anew, {reason}")
     batches = ImageBatches(images, augment=False)
-    fitted = _fitted(images, batches, processes)
-    log.info("the head is fitted anew to the features of %d training images", fitted.images)
-    before, after = start.get("accuracy"), fitted.accuracy
-    kept = HeadRefit(after, fitted.images, reverted=False)
+    first = HeadFit(start.get("accuracy"), start.get("facts", {}))
+    fit, count = _fitted(images, batches, processes, first=first)
+    log.info("the head is fitted anew to the features of %d training images", count)
+    before, after = first.accuracy, fit.accuracy
+    kept = HeadRefit(after, count, reverted=False)
     if origin is None or before is None or after is None:
         return kept
     # Training saw the images that a fit leaves out, so that the later accuracy flatters: if it has gained
@@ -161,7 +162,8 @@ def refit_head(
         100 * after,
     )
     network.backbone.load_state_dict(origin)
-    return HeadRefit(_fitted(images, batches, processes).accuracy, fitted.images, reverted=True)
+    fit, _ = _fitted(images, batches, processes, first=first)
+    return HeadRefit(fit.accuracy, count, reverted=True)
 
 
 def _why_no_refit(task: Task, config: FitConfig) -> str:
@@ -178,20 +180,26 @@ def _fitted(
     batches: PhaseBatches,
     processes: int,
     among: Sequence[int] | None = None,
-) -> HeadStart:
-    """Let the task compute the weights of the head, alike in all processes."""
+    first: HeadFit | None = None,
+) -> tuple[HeadFit, int]:
+    """Let the task compute the weights of the head, alike in all processes, and count the images it saw."""
     network, config = images.network, images.config
     known = range(len(images.training)) if among is None else among
     order = np.random.default_rng(mix_seed(config.seed, "head")).permutation(known)
     seen = _TrainingFeatures(images, batches, sorted(order[:MOST_IMAGES].tolist()))
     network.eval()
     with seeded(config.seed, "head"), torch.no_grad():
-        accuracy = network.task.start_head(network.head, seen)
+        again = {} if first is None else {"first": first}
+        fit = network.task.start_head(network.head, seen, **again) or HeadFit()
+    if not isinstance(fit, HeadFit):
+        raise PluginError(
+            f"start_head of task {network.task.name!r} returned {type(fit).__name__}, not HeadFit or None"
+        )
     if processes > 1:  # sums may differ in the last bit
         for tensor in network.head.state_dict().values():
             tensor.copy_(broadcast(tensor.contiguous()))
-        (accuracy,) = broadcast_object_list([accuracy])
-    return HeadStart(accuracy, len(seen.chosen))
+        (fit,) = broadcast_object_list([fit])
+    return fit, len(seen.chosen)
 
 
 @dataclass(frozen=True)
@@ -199,13 +207,14 @@ class HeadStart:
     """How a head started.
 
     Attributes:
-        accuracy: Of a classifier its balanced accuracy on images that it was not fitted to; ``None`` if it is
-            not known.
+        accuracy: See ``HeadFit``.
         images: Number of images that it started from.
+        facts: See ``HeadFit``.
     """
 
     accuracy: float | None
     images: int
+    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -213,7 +222,7 @@ class HeadRefit:
     """How a head was fitted anew.
 
     Attributes:
-        accuracy: As that of ``HeadStart``, for the features that it was fitted to in the end.
+        accuracy: See ``HeadFit``; for the features that it was fitted to in the end.
         images: Number of images that it was fitted to.
         reverted: Whether the backbone went back to the weights that the run began with.
     """

@@ -10,6 +10,7 @@ import torch
 
 from visiongraft.data.batch import Batch
 from visiongraft.multi_task.task import MultiTask
+from visiongraft.task import HeadFit
 
 TARGETS = [
     {"kind": 0, "place": 0.5},
@@ -144,11 +145,11 @@ def test_heads_have_started_as_well_as_the_worst_of_them(
     spot: float | None,
     least: float | None,
 ) -> None:
-    monkeypatch.setattr(Color, "start_head", lambda *_: 0.9)
-    monkeypatch.setattr(Spot, "start_head", lambda *_: spot)
+    monkeypatch.setattr(Color, "start_head", lambda *_: HeadFit(0.9))
+    monkeypatch.setattr(Spot, "start_head", lambda *_: HeadFit(spot))
     network, batch = network_of(task), batch_of(task, TARGETS)
     samples = [(network.backbone(batch.images), batch.targets)]
-    assert task.start_head(network.head, samples) == least
+    assert task.start_head(network.head, samples).accuracy == least
 
 
 def test_a_head_whose_target_no_chosen_image_has_stays_as_it_is(
@@ -162,18 +163,42 @@ def test_a_head_whose_target_no_chosen_image_has_stays_as_it_is(
 ) -> None:
     started = []
 
-    def start_head(self: Any, head: Any, samples: Any) -> float:
+    def start_head(self: Any, head: Any, samples: Any) -> HeadFit:
         started.append(head)
-        return 0.9
+        return HeadFit(0.9)
 
     for kind in (Color, Spot):
         monkeypatch.setattr(kind, "start_head", start_head)
     network, batch = network_of(task), batch_of(task, [{"place": 0.5}, {"place": 0.0}])
     assert "kind" in task.incomplete
     samples = [(network.backbone(batch.images), batch.targets)]
-    assert task.start_head(network.head, samples) is None
+    assert task.start_head(network.head, samples) == HeadFit()
     assert started == [network.head["place"]]
     assert "head 'kind' is not fitted in closed form" in caplog.text
+
+
+def test_heads_that_are_fitted_anew_know_their_own_first_fit(
+    task: Any,
+    network_of: Any,
+    batch_of: Any,
+    Color: Any,
+    Spot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = []
+
+    def start_head(self: Any, head: Any, samples: Any, first: Any = None) -> HeadFit:
+        known.append(None if first is None else dict(first.facts))
+        return HeadFit(0.9, {"factor": 3.0})
+
+    monkeypatch.setattr(Color, "start_head", start_head)
+    monkeypatch.setattr(Spot, "start_head", lambda *_, **__: None)
+    network, batch = network_of(task), batch_of(task, TARGETS)
+    samples = [(network.backbone(batch.images), batch.targets)]
+    first = task.start_head(network.head, samples)
+    task.start_head(network.head, samples, first=first)
+    assert first == HeadFit(None, {"kind": {"factor": 3.0}})
+    assert known == [None, {"factor": 3.0}]
 
 
 def test_heads_start_only_if_all_do(

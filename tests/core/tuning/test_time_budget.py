@@ -176,7 +176,7 @@ def test_the_start_of_the_head_is_counted(
     class Starting(Toy):  # type: ignore[misc]
         starts_head = True
 
-        def start_head(self, head: Any, samples: Any) -> None: ...
+        def start_head(self, head: Any, samples: Any, first: Any = None) -> None: ...
 
     seen: list[float] = []
     plain = time_budget.choose_epochs

@@ -38,6 +38,21 @@ def test_it_is_as_certain_as_it_is_right() -> None:
         assert abs(found.max(1).mean() - accuracy) < 0.06, apart
 
 
+def test_a_limit_makes_it_less_certain_and_changes_no_prediction() -> None:
+    features, labels = clouds(60, 1.0)
+    free, limited = (
+        linear_classifier(features, labels, 3),
+        linear_classifier(features, labels, 3, 2.0),
+    )
+    assert free.factor > 2.0
+    assert limited.factor == 2.0
+    np.testing.assert_allclose(limited.weight * free.factor / 2.0, free.weight)
+    assert linear_classifier(features, labels, 3, 1000.0).factor == free.factor
+    assert (
+        probabilities(limited, features).argmax(1) == probabilities(free, features).argmax(1)
+    ).all()
+
+
 def test_few_correct_predictions_do_not_make_it_certain() -> None:
     features, labels = clouds(9, 5.0)
     assert probabilities(linear_classifier(features, labels, 3), features).max() < 0.97

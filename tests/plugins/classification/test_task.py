@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.special import expit, softmax
 from torch import Tensor
 
+from visiongraft.backbone import Features
 from visiongraft.data.batch import Batch
 from visiongraft.data.images import DatasetSamples
 from visiongraft.data.samples import Splits
@@ -21,6 +22,7 @@ from visiongraft.errors import ArtifactError, DataError, OptionError
 from visiongraft.lookup.backbones import load_backbone
 from visiongraft.network import Network
 from visiongraft.plugins.classification.data import LabeledSamples
+from visiongraft.plugins.classification.head import ClassificationHead
 from visiongraft.plugins.classification.loss import BinaryCrossEntropy, CrossEntropy
 from visiongraft.plugins.classification.metrics import MultiLabelMetrics, SingleLabelMetrics
 from visiongraft.plugins.classification.prediction import Classified, MultiClassified
@@ -28,7 +30,7 @@ from visiongraft.plugins.classification.task import Classification
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
 from visiongraft.seeds import seeded
-from visiongraft.task import create_task
+from visiongraft.task import HeadFit, create_task
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
 SINGLE = Classification(class_names=("ape", "bee", "cat"), multi_label=False)
@@ -78,6 +80,29 @@ def test_a_subclass_with_a_head_or_targets_of_its_own_starts_it_itself_or_at_ran
     starting = type("Starting", (own,), {"start_head": lambda self, head, samples: None})
     assert starting().starts_head
     assert not type("Other", (starting,), {name: lambda self, *args: None})().starts_head
+
+
+def test_a_head_that_is_fitted_anew_is_no_more_certain_than_the_first_one():
+    task = replace(SINGLE, class_names=("cat", "dog"))
+    random = torch.Generator().manual_seed(0)
+    labels = torch.arange(40) % 2
+    before = torch.randn(40, 8, generator=random) + 0.5 * labels[:, None]
+    after = before + 5 * labels[:, None]  # training has separated the images that it saw
+
+    def fit(pooled: torch.Tensor, first: HeadFit | None = None) -> tuple[HeadFit, torch.Tensor]:
+        head = ClassificationHead(8, 2)
+        with torch.no_grad():
+            found = task.start_head(head, [(Features((), pooled), labels)], first)
+            return found, head(Features((), pooled)).softmax(1)
+
+    first, _ = fit(before)
+    free, sure = fit(after)
+    again, limited = fit(after, first)
+    assert free.facts["factor"] > first.facts["factor"] == again.facts["factor"]
+    assert again.accuracy == free.accuracy
+    assert (limited.argmax(1) == sure.argmax(1)).all()
+    assert limited.amax(1).mean() < sure.amax(1).mean()
+    assert fit(before, free)[0] == first, "the limit is no goal"
 
 
 # ---- options ----

@@ -195,7 +195,7 @@ def test_features_of_a_backbone_that_the_run_has_trained_are_not_left_for_others
     class Refitting(Toy):
         refits_head = True
 
-        def start_head(self, head: Any, samples: Any) -> None: ...
+        def start_head(self, head: Any, samples: Any, first: Any = None) -> None: ...
 
     train(task=Refitting(), epochs=3, schedule="lp_ft(refit=True)")
     assert len(recorded) == 2  # in the first phase, and in the last

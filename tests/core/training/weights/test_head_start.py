@@ -11,8 +11,9 @@ import torch
 
 import visiongraft
 from tests.core.stopping import StopAt
-from visiongraft.errors import ScheduleError
+from visiongraft.errors import PluginError, ScheduleError
 from visiongraft.schedules import STARTED_RATE, TUNING_RATE, Phase, schedule
+from visiongraft.task import HeadFit
 from visiongraft.training.weights import head_start
 
 
@@ -25,7 +26,7 @@ def Starting(Toy: Any) -> Any:
 
         starts_head = True
 
-        def start_head(self, head: Any, samples: Any) -> None:
+        def start_head(self, head: Any, samples: Any, first: Any = None) -> None:
             pairs = [(features.pooled.clone(), targets) for features, targets in samples]
             self.seen.append(tuple(torch.cat(values) for values in zip(*pairs, strict=True)))
             head.linear.weight.fill_(0.25)
@@ -132,7 +133,7 @@ def test_a_resumed_run_does_not_start_again(fit_toy, toy_data, Starting, tmp_pat
 def test_how_right_it_was_decides_the_rate_of_what_follows(
     fit_toy, toy_data, Starting, tmp_path: Path, monkeypatch, stop
 ):
-    monkeypatch.setattr(Starting, "start_head", lambda *_: 0.9)
+    monkeypatch.setattr(Starting, "start_head", lambda *_: HeadFit(0.9))
     settings = {"weights": "pretrained", "schedule": "lp_ft", "epochs": 4, "out": tmp_path}
     settings["checkpoint_every"] = 1
     if stop is not None:
@@ -174,12 +175,6 @@ def test_a_range_test_sweeps_the_head_that_training_begins_with(toy_data, Starti
     assert len(sweep.losses) > 1
 
 
-def test_what_a_range_test_says_to_pass_leaves_to_fit_what_fit_adds(toy_data, Starting):
-    settings = {"task": Starting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
-    sweep = visiongraft.lr_find(toy_data(20), **settings, device="cpu")
-    assert sweep.settings == "lp_ft(probe_learning_rate={rate})"
-
-
 def test_a_range_test_of_a_later_phase_trains_the_head_at_the_rate_of_fit(
     toy_data, Starting, monkeypatch
 ):
@@ -194,6 +189,31 @@ def test_a_range_test_of_a_later_phase_trains_the_head_at_the_rate_of_fit(
     settings = {"task": Starting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
     visiongraft.lr_find(toy_data(20), **settings, phase=2, epochs=4, device="cpu")
     assert rates == [STARTED_RATE]
+
+
+def test_a_range_test_of_a_fitted_head_alone_warns_and_passes_on_only_what_the_user_set(
+    toy_data, Starting
+):
+    settings = {
+        "task": Starting(),
+        "backbone": "toys/toy",
+        "batch_size": 8,
+        "steps": 20,
+        "device": "cpu",
+    }
+    sweep = visiongraft.lr_find(toy_data(20), **settings)
+    assert sweep.phases == ("head", "all")
+    assert sweep.settings == "lp_ft(probe_learning_rate={rate})"
+    assert "fitted to these training images already" in sweep.caution
+    assert visiongraft.lr_find(toy_data(20), **settings, schedule="full").caution == ""
+    assert visiongraft.lr_find(toy_data(20), **settings, weights=None).caution == ""
+
+
+def test_a_range_test_of_a_head_that_is_fitted_anew_warns_as_well(toy_data, Refitting):
+    settings = {"task": Refitting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
+    sweep = visiongraft.lr_find(toy_data(20), **settings, phase=3, epochs=3, device="cpu")
+    assert sweep.phases == ("head", "all", "head")
+    assert sweep.caution
 
 
 # ---- heads that are fitted anew ----
@@ -308,9 +328,9 @@ def accuracies(monkeypatch: Any, task: Any, *values: float | None) -> None:
     claimed = iter(values)
     fit = task.start_head
 
-    def start_head(self: Any, head: Any, samples: Any) -> float | None:
+    def start_head(self: Any, head: Any, samples: Any, first: Any = None) -> HeadFit:
         fit(self, head, samples)
-        return next(claimed)
+        return HeadFit(next(claimed))
 
     monkeypatch.setattr(task, "start_head", start_head)
 
@@ -345,11 +365,40 @@ def test_otherwise_it_keeps_what_it_learned(
     assert "head_refit" not in noted.records[-2]
 
 
+def test_a_task_that_returns_something_else_is_named(fit_toy, toy_data, Starting, monkeypatch):
+    monkeypatch.setattr(Starting, "start_head", lambda *_: 0.9)
+    with pytest.raises(PluginError, match="start_head of task 'toy' returned float, not HeadFit"):
+        fit_toy(toy_data(20), task=Starting(), **LP_FT)
+
+
+@pytest.mark.parametrize("stop", [None, 8, 12])
+def test_a_fit_at_the_end_knows_the_one_at_the_start(
+    fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch, stop: int | None
+):
+    known = []
+
+    def start_head(self: Any, head: Any, samples: Any, first: Any = None) -> HeadFit:
+        known.append(first)
+        return HeadFit(0.9, {"seen": len(list(samples))})
+
+    monkeypatch.setattr(Refitting, "start_head", start_head)
+    settings = {**LP_FT, "checkpoint_every": 1, "batch_size": 4, "out": tmp_path}
+    if stop is not None:
+        with pytest.raises(KeyboardInterrupt):
+            fit_toy(toy_data(20), task=Refitting(), callbacks=[StopAt(stop)], **settings)
+        settings["resume"] = True
+    fit_toy(toy_data(20), task=Refitting(), **settings)
+    begun, *_, ended = known
+    assert begun is None
+    assert ended.accuracy == 0.9
+    assert ended.facts["seen"] > 1
+
+
 @pytest.mark.parametrize("stop", [8, 11, 12, 13])
 def test_a_run_that_goes_back_after_an_interruption_equals_one_without(
     fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch, stop: int
 ):
-    monkeypatch.setattr(Refitting, "start_head", lambda *_: 0.5)
+    monkeypatch.setattr(Refitting, "start_head", lambda *_, **__: HeadFit(0.5))
     settings = {**LP_FT, "checkpoint_every": 1, "select": "last", "batch_size": 4}
     whole = fit_toy(toy_data(20), task=Refitting(), out=tmp_path / "whole", **settings)
     parts = tmp_path / "parts"
@@ -367,7 +416,7 @@ def test_a_run_that_goes_back_after_an_interruption_equals_one_without(
 def test_the_model_card_says_that_the_backbone_went_back(
     fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch
 ):
-    monkeypatch.setattr(Refitting, "start_head", lambda *_: 0.5)
+    accuracies(monkeypatch, Refitting, 0.5, 0.4, 0.5)
     model = fit_toy(toy_data(20), task=Refitting(), out=tmp_path, **LP_FT)
     first, second, last = model.facts["training"]["phases"]
     assert "head_refit" not in {**first, **second}
