@@ -162,7 +162,8 @@ def _planned(run: Run, number: int) -> list[Phase]:
     if number > len(phases):
         raise OptionError(
             f"phase={number}: schedule {run.schedule.name!r} has {len(phases)} "
-            f"{'phase' if len(phases) == 1 else 'phases'} in {run.config.epochs} epochs"
+            f"{'phase' if len(phases) == 1 else 'phases'} in {run.config.epochs} "
+            f"{'epoch' if run.config.epochs == 1 else 'epochs'}"
         )
     return phases
 

@@ -413,6 +413,30 @@ def test_a_run_that_goes_back_after_an_interruption_equals_one_without(
     assert noted.records[-1]["head_refit"]["reverted"]
 
 
+def test_the_model_card_says_that_the_backbone_went_back(
+    fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch
+):
+    accuracies(monkeypatch, Refitting, 0.5, 0.4, 0.5)
+    model = fit_toy(toy_data(20), task=Refitting(), out=tmp_path, **LP_FT)
+    first, second, last = model.facts["training"]["phases"]
+    assert "head_refit" not in {**first, **second}
+    assert last["head_refit"] == {"accuracy": 0.5, "images": 17, "reverted": True}
+    assert '"reverted": true' in (tmp_path / "model" / "README.md").read_text()
+
+
+@schedule
+def refit_between(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs - 1, "head", 1e-3, refit_head=True)
+    yield Phase(1, "all", 1e-3)
+
+
+def test_records_name_it_in_the_epochs_of_its_phase_only(fit_toy, toy_data, Refitting):
+    noted = LastWeights()
+    settings = {"schedule": refit_between, "epochs": 3, "callbacks": [noted]}
+    fit_toy(toy_data(20), task=Refitting(), **settings)
+    assert ["head_refit" in record for record in noted.records] == [True, True, False]
+
+
 def test_any_phase_may_ask_for_it(fit_toy, toy_data, Refitting):
     first = FirstHead()
     settings = {"weights": None, "schedule": refit_at_once, "epochs": 1}
