@@ -40,7 +40,8 @@ def infer_task(data: Any) -> type[Task]:
     what = data if isinstance(data, (str, Path)) else "the data"
     if claiming:
         raise OptionError(f"{choice}; each of these reads {what}")
-    raise OptionError(choice if data is None else f"{choice}; none of them claims {what}")
+    reason = f"none of them claims {what}; the one that is named says what is wrong with it"
+    raise OptionError(choice if data is None else f"{choice}; {reason}")
 
 
 def _refuse_nothing(path: Path) -> None:

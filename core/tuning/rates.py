@@ -15,6 +15,7 @@ from visiongraft.saving.files import write_figure
 
 SMOOTHING = 0.9  # weight of the past in the moving average of losses
 DIVERGED = 3.0  # times the loss has to rise above its minimum, see ``has_diverged``
+FIRST = 5  # losses of which an average says something
 MEDIAN_DIFFERENCE = 0.954  # of two normal values with a standard deviation of 1
 FLAT = 0.1  # fraction of its depth that the loss falls by before its descent begins
 ROUNDING = 1e-6  # of the loss, which is no fall
@@ -187,7 +188,8 @@ def moving_average(values: Sequence[float]) -> list[float]:
 def has_diverged(losses: Sequence[float]) -> bool:
     """Check whether the average of losses has risen far above its minimum.
 
-    The scale is what the loss had fallen by, or the minimum, if that is larger. Losses may be negative.
+    The scale is what the loss had fallen by, or the minimum, if that is larger. Losses may be negative. The averages
+    of the first few losses do not count: one easy batch at the beginning would make all others look diverged.
 
     Args:
         losses: The losses so far.
@@ -195,8 +197,12 @@ def has_diverged(losses: Sequence[float]) -> bool:
     Examples:
         >>> has_diverged([1.0] * 9), has_diverged([1.0] * 9 + [100.0])
         (False, True)
+        >>> has_diverged([0.02, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+        False
     """
-    averages = moving_average(losses)
+    averages = moving_average(losses)[FIRST - 1 :]
+    if not averages:
+        return False
     lowest = min(averages)
     return averages[-1] - lowest > DIVERGED * max(abs(lowest), averages[0] - lowest)
 
