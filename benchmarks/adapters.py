@@ -89,7 +89,9 @@ def measured(method: str, seed: int, settings: dict[str, Any]) -> dict[str, floa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("methods", nargs="*", default=list(METHODS), metavar="METHOD")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--data")

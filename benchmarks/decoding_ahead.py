@@ -64,7 +64,9 @@ def ahead(predictor: Predictor, paths: list[Path]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--file", type=Path)
     parser.add_argument("--images", type=int, default=48)
     parser.add_argument("--repeat", type=int, default=5)

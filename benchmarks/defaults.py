@@ -7,9 +7,11 @@ FOLDER is made by small_sets.py. A cell is one training: a dataset, a number of 
 candidate. Its result is the accuracy on the validation images after the last epoch, and the calibration
 error there: no epoch is chosen. Finished cells are appended to the results and not trained again.
 
-A candidate is compared with the defaults of version 0.2, whose head starts at random, cell by cell. The printed interval is that of the mean over datasets
-of the mean difference within each, by a bootstrap over datasets: images, seeds and counts of one dataset are
-no independent trials. Candidates are chosen on the tuning sets; the held-out ones are for what was chosen.
+Printed are, for each number of images, accuracy and calibration error of each candidate as means over seeds, and
+the paired differences from the first candidate ("random head", the defaults of version 0.2, unless others are
+chosen), cell by cell. The interval is that of the mean over datasets of the mean difference within each, by a
+bootstrap over datasets: images, seeds and counts of one dataset are no independent trials. Candidates are chosen on
+the tuning sets; the held-out ones are for what was chosen.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,9 +30,11 @@ from typing import Any
 import numpy as np
 from cells import train_cells
 from small_sets import HELD_OUT, TUNING, subset
+from tables import table_head, table_row
 
 import visiongraft
 
+METRICS = ("accuracy", "calibration_error")
 GROUPS = {"tuning": tuple(TUNING), "held_out": tuple(HELD_OUT)}
 REFERENCE = "random head"  # the defaults of version 0.2: batches of 32
 CHOSEN = "chosen"  # lp_ft, whose rate follows the head, which it fits anew, and a batch size by the number of images
@@ -87,31 +91,37 @@ class Cell:
         images: Training images, in equal numbers of each class and at least two.
         seed: Of the choice of images and of the run.
         candidate: Name of the candidate.
+        size: Side of the network's input in pixels.
+        backbone: Name of the backbone.
+        weights: Its weights; ``None`` for random ones.
     """
 
     dataset: str
     images: int
     seed: int
     candidate: str
+    size: int
+    backbone: str
+    weights: str | None
 
 
-def train(cell: Cell, given: argparse.Namespace) -> dict[str, float]:
+def train(cell: Cell, sets: Path) -> dict[str, float]:
     """Train one cell, and return the results of its last epoch on all validation images."""
     start = time.process_time()
     with tempfile.TemporaryDirectory() as name:
-        data = subset(given.sets / cell.dataset, cell.images, cell.seed, Path(name) / "data")
+        data = subset(sets / cell.dataset, cell.images, cell.seed, Path(name) / "data")
         model = visiongraft.fit(
             data,
             task="classification",
-            backbone=given.backbone,
-            weights=given.weights,
-            size=given.size,
+            backbone=cell.backbone,
+            weights=cell.weights,
+            size=cell.size,
             seed=cell.seed,
             select="last",
             callbacks=(),
             **CANDIDATES[cell.candidate],
         )
-        results = model.evaluate(given.sets / cell.dataset / "val")
+        results = model.evaluate(sets / cell.dataset / "val")
     return {
         "accuracy": results["accuracy"],
         "calibration_error": results["calibration_error"],
@@ -125,18 +135,22 @@ def cells(given: argparse.Namespace) -> Iterator[Cell]:
     for seed, dataset, images, candidate in product(
         given.seeds, names, given.images, given.candidates
     ):
-        yield Cell(dataset, images, seed, candidate)
+        yield Cell(dataset, images, seed, candidate, given.size, given.backbone, given.weights)
 
 
 def differences(
-    found: Mapping[Cell, Mapping[str, float]], names: Sequence[str], candidate: str, metric: str
+    found: Mapping[Cell, Mapping[str, float]],
+    names: Sequence[str],
+    candidate: str,
+    reference: str,
+    metric: str,
 ) -> list[float]:
-    """Return the mean paired difference from ``REFERENCE`` of each dataset that has any, in percent."""
+    """Return the mean paired difference of two candidates on each dataset that has any, in percent."""
     by_set: dict[str, list[float]] = defaultdict(list)
     for cell, values in found.items():
-        reference = Cell(cell.dataset, cell.images, cell.seed, REFERENCE)
-        if cell.candidate == candidate and cell.dataset in names and reference in found:
-            by_set[cell.dataset].append(100 * (values[metric] - found[reference][metric]))
+        other = replace(cell, candidate=reference)
+        if cell.candidate == candidate and other in found:
+            by_set[cell.dataset].append(100 * (values[metric] - found[other][metric]))
     return [float(np.mean(by_set[name])) for name in names if name in by_set]
 
 
@@ -148,31 +162,62 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def table(found: Mapping[Cell, Mapping[str, float]], group: str) -> str:
-    """Return one line per candidate: its gain in accuracy, its worst dataset, its calibration."""
-    names = GROUPS[group]
+def accuracies(
+    found: Mapping[Cell, Mapping[str, float]], names: Sequence[str], candidates: Sequence[str]
+) -> str:
+    """Return accuracy and calibration error in percent, one line per candidate and number of images."""
+    lines = table_head(["images", "candidate: accuracy, ECE", *names])
+    for images in sorted({cell.images for cell in found}):
+        for candidate in candidates:
+            columns = []
+            for name in names:
+                runs = [
+                    values
+                    for cell, values in found.items()
+                    if (cell.images, cell.candidate, cell.dataset) == (images, candidate, name)
+                ]
+                means = [
+                    f"{100 * np.mean([run[metric] for run in runs]):.1f}"
+                    for metric in METRICS
+                    if runs
+                ]
+                columns.append(", ".join(means) or "-")
+            lines.append(table_row([str(images), candidate, *columns]))
+    return "\n".join(lines)
+
+
+def gains(
+    found: Mapping[Cell, Mapping[str, float]], names: Sequence[str], candidates: Sequence[str]
+) -> str:
+    """Return one line per candidate but the first: its gain in accuracy, its worst dataset, its calibration."""
+    reference, *others = candidates
     lines = [
-        f"{'candidate':32} {'sets':>4} {'gain':>6} {'95 % interval':>16} {'worst':>7} {'ECE':>6}"
+        f"{'against ' + reference:32} {'sets':>4} {'gain':>6} {'95 % interval':>16} {'worst':>7} {'ECE':>6}"
     ]
-    for candidate in CANDIDATES:
-        gains = differences(found, names, candidate, "accuracy")
-        if not gains:
+    for candidate in others:
+        better, errors = (
+            differences(found, names, candidate, reference, metric) for metric in METRICS
+        )
+        if not better:
             continue
-        low, high = interval(gains)
-        errors = differences(found, names, candidate, "calibration_error")
+        low, high = interval(better)
         lines.append(
-            f"{candidate:32} {len(gains):4} {np.mean(gains):6.2f} {low:7.2f} to {high:5.2f} "
-            f"{min(gains):7.2f} {np.mean(errors):6.2f}"
+            f"{candidate:32} {len(better):4} {np.mean(better):6.2f} {low:7.2f} to {high:5.2f} "
+            f"{min(better):7.2f} {np.mean(errors):6.2f}"
         )
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", type=Path)
     parser.add_argument("--results", type=Path, default=Path("defaults.jsonl"))
     parser.add_argument("--group", choices=GROUPS, default="tuning")
-    parser.add_argument("--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES))
+    parser.add_argument(
+        "--candidates", nargs="+", choices=CANDIDATES, default=list(CANDIDATES), metavar="NAME"
+    )
     parser.add_argument("--images", nargs="+", type=int, default=[60, 200])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128)
@@ -184,8 +229,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.sets is None:
         print("defaults: pass --sets FOLDER to measure something", file=sys.stderr)
         return
-    found = train_cells(cells(given), lambda cell: train(cell, given), given.results, given.limit)
-    print(table(found, given.group))
+    wanted = set(cells(given))
+    trained = train_cells(
+        cells(given), lambda cell: train(cell, given.sets), given.results, given.limit
+    )
+    found = {cell: values for cell, values in trained.items() if cell in wanted}
+    names = GROUPS[given.group]
+    print(accuracies(found, names, given.candidates))
+    print()
+    print(gains(found, names, given.candidates))
 
 
 if __name__ == "__main__":

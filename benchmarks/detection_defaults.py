@@ -187,7 +187,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             given.seeds, given.sets, given.heads, given.candidates
         )
     ]
-    found = train_cells(cells, lambda cell: train(cell, given), given.results, given.limit)
+    trained = train_cells(cells, lambda cell: train(cell, given), given.results, given.limit)
+    found = {cell: trained[cell] for cell in cells if cell in trained}
     print(table(found, given.heads, given.sets))
 
 

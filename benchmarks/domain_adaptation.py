@@ -151,7 +151,9 @@ def table(found: dict[Cell, dict[str, Any]]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data")
     parser.add_argument("--results", type=Path, default=Path("domain_adaptation.jsonl"))
     parser.add_argument("--schedule", default="full(learning_rate=1e-3, batch_norm='train')")

@@ -95,7 +95,9 @@ def compare(data: str, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data")
     parser.add_argument("--backbone", default="bundled/efficientnet_lite0")
     parser.add_argument("--weights", default="pretrained")

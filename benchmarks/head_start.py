@@ -106,7 +106,9 @@ def measure(features: Features, root: Path, images: int, seeds: int) -> NDArray[
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sets", type=Path)
     parser.add_argument("--images", nargs="+", type=int, default=[60, 200])
     parser.add_argument("--seeds", type=int, default=5)

@@ -164,7 +164,9 @@ def first_answer(path: Path, folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--backbone", nargs="*", default=BACKBONES)
     parser.add_argument("--size", nargs="*", default=SIZES)
     parser.add_argument("--seconds", type=float, default=1.5, help="for each figure")

@@ -45,6 +45,7 @@ from peer_loops import Settings
 from peer_speed import PARTS, Peers, measure, run, run_fastai
 from safetensors.torch import save_file
 from small_sets import subset
+from tables import table_head, table_row, with_lead
 
 from visiongraft.lookup.backbones import load_backbone
 
@@ -137,46 +138,55 @@ def train(cell: Cell, given: argparse.Namespace, common: Settings) -> dict[str, 
     return {**scores(outcome), "seconds": round(time.perf_counter() - start, 1)}
 
 
-def accuracy_table(found: Mapping[Cell, Mapping[str, float]], names: Sequence[str]) -> str:
-    """Return the accuracy of each toolkit on each dataset in percent, and its lead on the best peer."""
-    lines = [f"{'dataset':16}" + "".join(f"{m:>13}" for m in METHODS) + f"{'lead':>8}"]
-    rows = []
-    for name in names:
-        runs = {c: values for c, values in found.items() if c.dataset == name}
-        # Only what all have finished is compared.
-        keys = {(c.images, c.size, c.seed) for c in runs}
-        whole = [k for k in keys if all(Cell(name, *k, method) in found for method in METHODS)]
-        if not whole:
-            continue
-        means = [
-            100 * np.mean([found[Cell(name, *k, m)]["accuracy"] for k in whole]) for m in METHODS
-        ]
-        rows.append(means)
-        lead = means[0] - max(means[1:])
-        lines.append(f"{name:16}" + "".join(f"{mean:13.1f}" for mean in means) + f"{lead:8.1f}")
-    if rows:
-        means = list(np.mean(rows, axis=0))
-        lead = means[0] - max(means[1:])
-        lines.append(f"{'mean':16}" + "".join(f"{mean:13.1f}" for mean in means) + f"{lead:8.1f}")
-        errors = [
-            100 * np.mean([v["calibration_error"] for c, v in found.items() if c.method == m])
-            for m in METHODS
-        ]
-        lines.append(f"{'ECE':16}" + "".join(f"{error:13.1f}" for error in errors))
+def accuracy_table(
+    found: Mapping[Cell, Mapping[str, float]], names: Sequence[str], methods: Sequence[str]
+) -> str:
+    """Return accuracy and calibration error of toolkits in percent, with our lead on the best other."""
+    leads = ["lead"] if methods[0] == OURS and len(methods) > 1 else []
+    lines = table_head(["images", "dataset", *methods, *leads])
+    summary = with_lead if leads else _means
+    for images in sorted({cell.images for cell in found}):
+        sets: dict[str, list[list[float]]] = {}
+        errors = []
+        for name, seed in product(names, sorted({cell.seed for cell in found})):
+            # Only what all have finished is compared.
+            runs = [
+                values
+                for method in methods
+                for cell, values in found.items()
+                if (cell.dataset, cell.images, cell.seed, cell.method)
+                == (name, images, seed, method)
+            ]
+            if len(runs) == len(methods):
+                sets.setdefault(name, []).append([100 * run["accuracy"] for run in runs])
+                errors.append([100 * run["calibration_error"] for run in runs])
+        if sets:
+            lines += [table_row([str(images), name, *summary(rows)]) for name, rows in sets.items()]
+            means = [
+                [float(np.mean(column)) for column in zip(*r, strict=True)] for r in sets.values()
+            ]
+            lines.append(table_row([str(images), "mean", *summary(means)]))
+            lines.append(table_row([str(images), "ECE", *_means(errors), *[""] * len(leads)]))
     return "\n".join(lines)
+
+
+def _means(rows: Sequence[Sequence[float]]) -> list[str]:
+    return [f"{np.mean(column):.1f}" for column in zip(*rows, strict=True)]
 
 
 def accuracy(given: argparse.Namespace, folder: Path) -> None:
     """Train all cells that are not finished, and print the table."""
     names, common = GROUPS[given.group], common_settings(given, folder)
+    methods = [method for method in METHODS if method in given.methods]
     cells = [
         Cell(dataset, images, given.size, seed, method)
-        for seed, dataset, images, method in product(
-            given.seeds, names, given.images, given.methods
-        )
+        for seed, dataset, images, method in product(given.seeds, names, given.images, methods)
     ]
     run = partial(train, given=given, common=common)
-    print(accuracy_table(train_cells(cells, run, given.results, given.limit), names))
+    trained = train_cells(cells, run, given.results, given.limit)
+    wanted = set(cells)
+    found = {cell: values for cell, values in trained.items() if cell in wanted}
+    print(accuracy_table(found, names, methods))
 
 
 # ---- detection and segmentation ----
@@ -257,7 +267,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = parse(arguments)
-    if given.mode != "dense":
+    if given.mode == "speed" or (given.mode == "accuracy" and FASTAI in given.methods):
         given.fastai = given.fastai or install_fastai(given.environment.resolve())
     with tempfile.TemporaryDirectory() as folder:
         {"accuracy": accuracy, "dense": dense, "speed": speed}[given.mode](given, Path(folder))

@@ -165,6 +165,10 @@ def write_set(name: str, data: Path, folder: Path) -> Path:
         path = unfinished / split / label / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         _no_larger(image).save(path)
+    if not counts:
+        raise SystemExit(
+            f"small_sets: {data} has no images for {name}; docs/benchmarks.md lists what it contains"
+        )
     unfinished.rename(root)
     return root
 
@@ -239,7 +243,9 @@ def _overlap(one: Sequence[float], other: Sequence[float]) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()

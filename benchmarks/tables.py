@@ -40,29 +40,29 @@ Row = dict[str, str]
 
 def peers() -> str:
     """Return the accuracy of each toolkit on each dataset, with means and our lead on the best other."""
-    lines = _head(["images", "dataset", *TOOLKITS.values(), "lead"])
+    lines = table_head(["images", "dataset", *TOOLKITS.values(), "lead"])
     for (group, images), rows in _groups(_read("peers.csv")):
         by_name = [list(runs) for _, runs in groupby(rows, key=lambda row: row["dataset"])]
         for runs in by_name:
             lines.append(
-                _line([images, runs[0]["dataset"], *_with_lead([_values(r) for r in runs])])
+                table_row([images, runs[0]["dataset"], *with_lead([_values(r) for r in runs])])
             )
         means = [_means(runs) for runs in by_name]
-        lines.append(_line([images, f"mean, {group}", *_with_lead(means)]))
+        lines.append(table_row([images, f"mean, {group}", *with_lead(means)]))
         errors = [
             row for row in _read("peers-calibration.csv") if (row["group"], row["images"]) == (group, images)
         ]  # fmt: skip
-        lines.append(_line([images, f"ECE, {group}", *_texts(_means(errors)), ""]))
+        lines.append(table_row([images, f"ECE, {group}", *_texts(_means(errors)), ""]))
     return "\n".join(lines)
 
 
 def peers_summary() -> str:
     """Return the means over the datasets on which no default was chosen."""
-    lines = _head(["mean over five datasets", *TOOLKITS.values()])
+    lines = table_head(["mean over five datasets", *TOOLKITS.values()])
     for what, file in (("accuracy", "peers.csv"), ("calibration error", "peers-calibration.csv")):
         for (group, images), rows in _groups(_read(file)):
             if group == "held out":
-                lines.append(_line([f"{what}, {images} images", *_texts(_means(rows))]))
+                lines.append(table_row([f"{what}, {images} images", *_texts(_means(rows))]))
     return "\n".join(lines)
 
 
@@ -73,15 +73,17 @@ def head_start() -> str:
     ours, theirs = "closed form", "logistic regression"
     measured = ["accuracy", "ECE", "seconds"]
     titles = [f"{ours}: accuracy", *measured[1:], f"{theirs}: accuracy", *measured[1:]]
-    lines = _head(["images", "dataset", *titles])
+    lines = table_head(["images", "dataset", *titles])
     for images, group in groupby(rows, key=lambda row: row["images"]):
         found = list(group)
-        lines += [_line([images, row["dataset"], *(row[key] for key in values)]) for row in found]
+        lines += [
+            table_row([images, row["dataset"], *(row[key] for key in values)]) for row in found
+        ]
         means = [
             f"{fmean(float(row[key]) for row in found):.{2 if 'seconds' in key else 1}f}"
             for key in values
         ]
-        lines.append(_line([images, "mean", *means]))
+        lines.append(table_row([images, "mean", *means]))
     return "\n".join(lines)
 
 
@@ -122,7 +124,7 @@ def _texts(values: Iterable[float]) -> list[str]:
     return [f"{value:.1f}" for value in values]
 
 
-def _with_lead(rows: Sequence[Sequence[float]]) -> list[str]:
+def with_lead(rows: Sequence[Sequence[float]]) -> list[str]:
     """Return the means of rows, and our lead on the best other with its standard error over the rows."""
     means = [fmean(values) for values in zip(*rows, strict=True)]
     best = max(range(1, len(means)), key=means.__getitem__)
@@ -131,11 +133,13 @@ def _with_lead(rows: Sequence[Sequence[float]]) -> list[str]:
     return [*_texts(means), f"{fmean(leads):+.1f}{error}"]
 
 
-def _head(titles: Sequence[str]) -> list[str]:
-    return [_line(titles), _line(["---"] * len(titles))]
+def table_head(titles: Sequence[str]) -> list[str]:
+    """Return the first two lines of a table in Markdown."""
+    return [table_row(titles), table_row(["---"] * len(titles))]
 
 
-def _line(cells: Iterable[str]) -> str:
+def table_row(cells: Iterable[str]) -> str:
+    """Return a line of a table in Markdown."""
     return f"| {' | '.join(cells)} |"
 
 

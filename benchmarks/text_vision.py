@@ -162,7 +162,9 @@ def features_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("data", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--backbone", default="bundled/efficientnet_lite0")

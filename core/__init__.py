@@ -8,6 +8,7 @@ names are for those who write plugins, or who use the parts. Names are imported 
 from __future__ import annotations
 
 import ast
+import random
 from importlib import import_module
 from pathlib import Path
 
@@ -33,4 +34,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module 'visiongraft' has no attribute {name!r}")
     if _HOMES[name] == "visiongraft":
         return import_module(f"visiongraft.{name}")
-    return getattr(import_module(_HOMES[name]), name)
+    state = random.getstate()  # some libraries draw random numbers as they are imported
+    try:
+        return getattr(import_module(_HOMES[name]), name)
+    finally:
+        random.setstate(state)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import pluggy
 from accelerate import Accelerator
@@ -18,6 +18,7 @@ from visiongraft.adaptation.networks import has_its_base
 from visiongraft.advice.choosing import recommend_schedule, use_schedule
 from visiongraft.config import AUTO, GIGABYTE, Device, FitConfig, Precision, Replay, ReplayDtype
 from visiongraft.errors import OptionError, VisiongraftError
+from visiongraft.lookup.tasks import place_of_task_option
 from visiongraft.model import TransferModel
 from visiongraft.options import checks_keywords
 from visiongraft.preparation.arguments import (
@@ -63,8 +64,16 @@ from visiongraft.tuning.plans import refuse_idle_losses
 from visiongraft.tuning.strengths import Strengths, settings_of_trials
 from visiongraft.tuning.time_budget import plan_epochs, use_budget
 
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
-@checks_keywords
+
+def _checks_settings(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Refuse unknown keyword arguments; of an option of a task the message says how it is passed."""
+    return checks_keywords(function, place_of_task_option)
+
+
+@_checks_settings
 def fit(
     data: Any = None,
     *,

@@ -12,9 +12,11 @@ from visiongraft.errors import OptionError, near_matches
 
 # What other libraries call options of this one, for messages.
 OTHER_NAMES = {
+    "accumulate_grad_batches": "accumulate",
     "accumulation": "accumulate",
     "amp": "precision",
     "arch": "backbone",
+    "base_lr": "learning_rate",
     "batch": "batch_size",
     "bs": "batch_size",
     "conf": "score_threshold",
@@ -22,6 +24,8 @@ OTHER_NAMES = {
     "early_stopping": "patience",
     "fp16": "precision",
     "gpu": "device",
+    "grad_checkpointing": "gradient_checkpointing",
+    "gradient_accumulation_steps": "accumulate",
     "image_size": "size",
     "img_size": "size",
     "imgsz": "size",
@@ -29,23 +33,33 @@ OTHER_NAMES = {
     "lora_alpha": "alpha",
     "lr": "learning_rate",
     "lr0": "learning_rate",
+    "lr_max": "learning_rate",
     "max_epochs": "epochs",
+    "max_time": "budget",
     "model": "backbone",
     "num_epochs": "epochs",
     "num_workers": "workers",
+    "opt": "optimizer",
+    "opt_func": "optimizer",
     "output": "out",
     "output_dir": "out",
     "pretrained": "weights",
     "project": "out",
     "r": "rank",
+    "rect": "resize",
     "save_dir": "out",
+    "target_modules": "targets",
     "threshold": "score_threshold",
+    "time": "budget",
+    "time_limit": "budget",
     "topk": "top",
     "transform": "augment",
     "transforms": "augment",
-    "target_modules": "targets",
     "use_rslora": "rslora",
     "val": "validation",
+    "val_split": "validation",
+    "valid_pct": "validation",
+    "validation_split": "validation",
     "wd": "weight_decay",
 }
 
@@ -91,29 +105,46 @@ def is_integer(value: object, least: int | None = None) -> TypeGuard[int]:
     return least is None or value >= least
 
 
-def refuse_unknown(owner: str, names: Iterable[str], known: Collection[str]) -> None:
+def nowhere(name: str) -> str:
+    """Say nothing of where else an option exists."""
+    return ""
+
+
+def refuse_unknown(
+    owner: str,
+    names: Iterable[str],
+    known: Collection[str],
+    elsewhere: Callable[[str], str] = nowhere,
+) -> None:
     """Refuse options that do not exist.
 
     Args:
         owner: What the options belong to, for the message.
         names: Names of the options that were given.
         known: Names of all options that exist.
+        elsewhere: Returns what to pass instead for the name of an option of something else; empty if there is none.
 
     Raises:
         OptionError: One of them does not exist; the message suggests similar names.
     """
     for name in names:
         if name not in known:
-            own = OTHER_NAMES.get(name)
-            hint = f"; did you mean {own!r}?" if own in known else near_matches(name, known)
+            own, place = OTHER_NAMES.get(name), elsewhere(name)
+            if own in known:
+                hint = f"; did you mean {own!r}?"
+            else:
+                hint = f"; {place}" if place else near_matches(name, known)
             raise OptionError(f"{owner} has no option {name!r}{hint}")
 
 
-def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+def checks_keywords(
+    function: Callable[Parameters, Result], elsewhere: Callable[[str], str] = nowhere
+) -> Callable[Parameters, Result]:
     """Refuse unknown keyword arguments of a function in one line that suggests the right name.
 
     Args:
         function: Takes no arbitrary keyword arguments.
+        elsewhere: As for ``refuse_unknown``.
 
     Returns:
         The function; it raises ``OptionError`` where Python would raise ``TypeError``.
@@ -130,7 +161,7 @@ def checks_keywords(function: Callable[Parameters, Result]) -> Callable[Paramete
 
     @wraps(function)
     def checked(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        refuse_unknown(function.__name__, kwargs, known.keys())
+        refuse_unknown(function.__name__, kwargs, known.keys(), elsewhere)
         return function(*args, **kwargs)
 
     return checked

@@ -405,7 +405,7 @@ def after_head(phase: Phase, history: History | None) -> Phase:
         >>> start = {"accuracy": 0.9, "images": 100}
         >>> found = after_head(Phase(7, learning_rate=3e-4), [{"head_start": start}])
         >>> found.learning_rate, found.reason
-        (0.00015, 'the head started with 90.0% right of left-out images: 50% of the learning rate')
+        (0.00015, 'the head started with 90.0% of left-out images right, so at 50% of the learning rate')
     """
     start = history[-1].get("head_start") if history else None
     if not start or start["accuracy"] is None:
@@ -415,7 +415,7 @@ def after_head(phase: Phase, history: History | None) -> Phase:
     if round(share, 6) >= 1:
         return phase
     reason = (
-        f"the head started with {start['accuracy']:.1%} right of left-out images: {share:.0%} of the "
+        f"the head started with {start['accuracy']:.1%} of left-out images right, so at {share:.0%} of the "
         "learning rate"
     )
     return replace(phase, learning_rate=round(share * phase.learning_rate, 12), reason=reason)

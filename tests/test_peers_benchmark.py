@@ -28,6 +28,28 @@ def script(name: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     return load_script(name, monkeypatch)
 
 
+def test_accuracies_of_the_chosen_toolkits_are_compared_by_number_of_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    peers = script("peers", monkeypatch)
+    right = {("visiongraft", 0): 0.8, ("visiongraft", 1): 0.9, ("probe", 0): 0.7, ("probe", 1): 0.6}
+    found = {
+        peers.Cell("ants", 60, 96, seed, method): {"accuracy": value, "calibration_error": 0.1}
+        for (method, seed), value in right.items()
+    }
+    # A seed that only one toolkit has finished counts for none.
+    found[peers.Cell("ants", 60, 96, 2, "probe")] = {"accuracy": 1.0, "calibration_error": 0.9}
+    lines = peers.accuracy_table(found, ["ants", "bees"], ["visiongraft", "probe"]).splitlines()
+    assert lines[0] == "| images | dataset | visiongraft | probe | lead |"
+    assert lines[2:] == [
+        "| 60 | ants | 85.0 | 65.0 | +20.0 ± 10.0 |",
+        "| 60 | mean | 85.0 | 65.0 | +20.0 |",
+        "| 60 | ECE | 10.0 | 10.0 |  |",
+    ]
+    (*_, line, _, _) = peers.accuracy_table(found, ["ants"], ["probe"]).splitlines()
+    assert line == "| 60 | ants | 76.7 |"
+
+
 def test_torchvisions_detectors_begin_with_the_weights_of_the_others(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import typer
 
-from visiongraft.cli.other_names import own_option
+from visiongraft.cli.other_names import what_was_meant
 from visiongraft.errors import VisiongraftError, one_line, place_of, type_and_message
 from visiongraft.system.processes import as_lost_process
 
@@ -49,8 +49,8 @@ def failure_of(error: Exception) -> Failure:
     if isinstance(error, VisiongraftError):
         return Failure(one_line(error, None), error.exit_code)
     if isinstance(error, typer.TyperException):
-        own = own_option(error)
-        message = error.format_message() if own is None else f"{error.message}; did you mean {own}?"
+        meant = what_was_meant(error)
+        message = error.format_message() if meant is None else f"{error.message}; {meant}"
         return Failure(one_line(message, None).removesuffix("."), 2)
     if isinstance(error, typer.Abort):
         return Failure("interrupted", Interrupted.exit_code)

@@ -127,7 +127,11 @@ def lr_find(
     if plot is not None:
         sweep.plot(plot)
     values = {**sweep.to_json(), **({"plot": str(plot)} if plot is not None else {})}
-    saved = [] if plot is None else [f"plot saved to {plot}"]
+    notes = [sweep.caution] if sweep.caution and sweep.valley is not None else []
+    if len(sweep.phases) > 1:
+        labels = ", ".join(f"{i} {label}" for i, label in enumerate(sweep.phases, start=1))
+        notes.append(f"phases of the schedule: {labels}; --phase sweeps another one")
+    saved = notes if plot is None else [*notes, f"plot saved to {plot}"]
     if sweep.valley is None or sweep.steepest is None:
         return Answer(values, [str(sweep), *saved])
     row = [str(phase), sweep.trained, f"{sweep.valley:.1e}", f"{sweep.steepest:.1e}"]

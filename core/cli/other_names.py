@@ -31,18 +31,28 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
-def own_option(error: Exception) -> str | None:
-    """Return the option that a user meant by one that a command does not have.
+def what_was_meant(error: Exception) -> str | None:
+    """Say what a user meant by an option that a command does not have.
 
     Args:
         error: What the parser of the command line raised.
 
     Returns:
-        The option, such as ``"--learning-rate"``; ``None`` for other errors, and if there is no such option.
+        A hint, such as ``"did you mean --learning-rate?"``; ``None`` for other errors, and if nothing is known.
     """
     typed, ctx = getattr(error, "option_name", None), getattr(error, "ctx", None)
-    name = OTHER_NAMES.get((typed or "").removeprefix("--").replace("-", "_"))
-    if name is None or ctx is None:
+    if not typed or ctx is None:
         return None
-    option = f"--{name.replace('_', '-')}"
-    return option if any(option in each.opts for each in ctx.command.params) else None
+    name = typed.removeprefix("--").replace("-", "_")
+    known = {option for each in ctx.command.params for option in each.opts}
+    option = f"--{OTHER_NAMES.get(name, '').replace('_', '-')}"
+    if option in known:
+        return f"did you mean {option}?"
+    return _place_of_task_option(name) if {"--set", "--task"} <= known else None
+
+
+def _place_of_task_option(name: str) -> str | None:
+    from visiongraft.lookup.tasks import tasks_with_option
+
+    tasks = tasks_with_option(name)
+    return f"tasks have it ({', '.join(tasks)}): --task NAME --set {name}=VALUE" if tasks else None

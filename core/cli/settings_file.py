@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from visiongraft.config import FitConfig, fit_defaults
 from visiongraft.data.parsing import read_json, read_yaml
-from visiongraft.errors import OptionError, one_line
+from visiongraft.errors import OptionError, VisiongraftError, one_line
+from visiongraft.lookup.methods import find_schedule
 from visiongraft.options import refuse_unknown
+from visiongraft.schedules import for_started_head
+from visiongraft.training.resuming.inputs import RunInputs
+from visiongraft.training.resuming.run_folder import METRICS
+from visiongraft.training.weights.head_start import refit_pays
 
 CONFIG = "config.json"
 OF_START = ("backbone", "weights", "in_channels")  # a run with ``start`` has those of its model
@@ -69,8 +75,29 @@ def _number(value: Any) -> Any:
 
 def _settings_of_run(folder: Path) -> dict[str, Any]:
     """Return the arguments with which ``fit`` repeats a run."""
-    values = asdict(FitConfig.read(folder))
+    config = FitConfig.read(folder)
+    values = asdict(config)
     values["budget"] = None  # the number of epochs that fitted is stored
+    values["schedule"] = _schedule_as_passed(folder, config)
     if values["start"] is not None:
         return {name: value for name, value in values.items() if name not in OF_START}
     return values
+
+
+def _schedule_as_passed(folder: Path, config: FitConfig) -> dict[str, Any]:
+    """Leave out what ``fit`` added to the schedule because of the start of the head.
+
+    It adds the same again, but not if further settings, such as a head that starts at random, make it unsuitable.
+    """
+    try:
+        with open(folder / METRICS, encoding="utf-8") as history:
+            started = "head_start" in json.loads(history.readline())
+        inputs, stored = RunInputs.read(folder), find_schedule(config.schedule)
+    except (OSError, ValueError, VisiongraftError):  # no epoch ended, or a plugin is not there yet
+        return config.schedule
+    if inputs is None or not started:
+        return config.schedule
+    pays = refit_pays(config, len(inputs.samples["training"]))
+    added = for_started_head(replace(stored, options={}), pays).options
+    kept = {n: v for n, v in stored.options.items() if n not in added or added[n] != v}
+    return replace(stored, options=kept).to_json()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def infer_task(data: Any) -> type[Task]:
     what = data if isinstance(data, (str, Path)) else "the data"
     if claiming:
         raise OptionError(f"{choice}; each of these reads {what}")
-    raise OptionError(choice if data is None else f"{choice}; none of them claims {what}")
+    reason = f"none of them claims {what}; the one that is named says what is wrong with it"
+    raise OptionError(choice if data is None else f"{choice}; {reason}")
 
 
 def _refuse_nothing(path: Path) -> None:
@@ -59,6 +61,18 @@ def _claims(kind: type[Task], data: Any) -> bool:
     except Exception as error:  # a third-party task may raise any error
         log.warning("task %r failed to check whether it reads the dataset: %r", kind.name, error)
         return False
+
+
+def tasks_with_option(name: str) -> list[str]:
+    """Return the names of the installed tasks that have an option, sorted."""
+    tasks = plugins().tasks()
+    return sorted(task for task, kind in tasks.items() if name in {f.name for f in fields(kind)})
+
+
+def place_of_task_option(name: str) -> str:
+    """Return how Python passes an option of a task that was taken for a setting; empty if no task has it."""
+    tasks = tasks_with_option(name)
+    return f"tasks have it ({', '.join(tasks)}): task_options={{{name!r}: ...}}" if tasks else ""
 
 
 def requested_task(task: str | Task, options: Mapping[str, Any] | None) -> Task:

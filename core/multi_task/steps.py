@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -21,6 +22,8 @@ from visiongraft.task import HeadFit, Task
 
 if TYPE_CHECKING:
     from visiongraft.network import InferenceGraph, Network
+
+log = logging.getLogger("visiongraft")
 
 
 class SharedBackbone:
@@ -154,14 +157,18 @@ def _touching(
 
 def start_heads(
     heads: Mapping[str, Task],
+    incomplete: Iterable[str],
     head: MultiHead,
     samples: Iterable[tuple[Features, Any]],
     first: HeadFit | None = None,
 ) -> HeadFit:
     """Let the task of each head start it from the features of the images that have its target.
 
+    A head stays as it is if no image has its target: those of a large set are a random choice.
+
     Args:
         heads: The task of each head.
+        incomplete: Heads that not every image has a target for.
         head: The heads; changed in place.
         samples: Batches of features, with the targets of ``collate_heads``.
         first: The result at the start of the run, if heads are fitted anew.
@@ -172,9 +179,16 @@ def start_heads(
     """
     found = {}
     for name, task in heads.items():
+        own = OwnSamples(name, samples)
+        if name in incomplete and next(iter(own), None) is None:
+            log.warning(
+                "head %r is not fitted in closed form: no image that was chosen for it has its target",
+                name,
+            )
+            found[name] = HeadFit()
+            continue
         again = {} if first is None else {"first": HeadFit(facts=first.facts.get(name, {}))}
-        fit = task.start_head(head[name], OwnSamples(name, samples), **again)
-        found[name] = fit or HeadFit()
+        found[name] = task.start_head(head[name], own, **again) or HeadFit()
     known = [fit.accuracy for fit in found.values() if fit.accuracy is not None]
     least = min(known) if len(known) == len(found) else None
     return HeadFit(least, {name: dict(fit.facts) for name, fit in found.items() if fit.facts})

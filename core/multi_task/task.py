@@ -293,7 +293,7 @@ class MultiTask(Task):
         first: HeadFit | None = None,
     ) -> HeadFit:
         assert isinstance(head, MultiHead)
-        return start_heads(self.tasks, head, samples, first)
+        return start_heads(self.tasks, self.incomplete, head, samples, first)
 
     def build_loss(self, backbone: Backbone) -> nn.Module:  # type: ignore[override]
         weights = None if self.weights == UNCERTAINTY else self.weights

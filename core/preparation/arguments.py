@@ -21,7 +21,7 @@ from visiongraft.lookup.methods import (
     find_schedule,
     find_transfer_loss,
 )
-from visiongraft.lookup.tasks import infer_task, requested_task
+from visiongraft.lookup.tasks import infer_task, place_of_task_option, requested_task
 from visiongraft.model import TransferModel
 from visiongraft.module_backbone import IN_MEMORY, name_of
 from visiongraft.multi_task.file import read_task_file
@@ -182,7 +182,7 @@ def completed_settings(
     defaults = fit_defaults()
     taken = {*defaults, "learning_rate"} - set(without)
     own = {name for name, p in signature(owner).parameters.items() if p.kind is p.KEYWORD_ONLY}
-    refuse_unknown(owner.__name__, settings, taken | own)
+    refuse_unknown(owner.__name__, settings, taken | own, place_of_task_option)
     return {**defaults, "learning_rate": None, **settings, "data": data}
 
 

@@ -28,6 +28,8 @@ def run_facts(run: Run, data: RunData, inputs: RunInputs) -> dict[str, Any]:
     for record in run.history:
         phase = phases.setdefault(record["phase"], {"trainable": record["trainable"], "epochs": 0})
         phase["epochs"] += 1
+        if "head_refit" in record:
+            phase["head_refit"] = record["head_refit"]
     config = asdict(run.config)
     settings = [
         "epochs",

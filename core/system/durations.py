@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import sys
 from typing import Any
 
 _NUMBER = r"(\d+(?:\.\d+)?)\s*"
@@ -25,7 +27,7 @@ def parse_duration(what: Any) -> Any:
         'soon'
     """
     if isinstance(what, int) and not isinstance(what, bool):
-        return float(what)
+        return float(what) if abs(what) < sys.float_info.max else math.inf
     match = _DURATION.fullmatch(what.strip().lower()) if isinstance(what, str) else None
     if match is None or not any(match.groups()):
         return what

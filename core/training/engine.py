@@ -208,7 +208,7 @@ class Engine:
             network.transfer.check(f"in phase {index + 1}")
         state.receipts.append(receipt.to_json())
         state.phase, state.phase_epoch, state.stale = index + 1, 0, 0
-        state.snapshot, state.replayed = {}, None
+        state.snapshot, state.replayed, state.head_refit = {}, None, {}
         if self.main:
             if run.folder:
                 write_json(run.folder / "receipts.json", state.receipts)

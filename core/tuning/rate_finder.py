@@ -25,7 +25,7 @@ from visiongraft.preparation.building import check_streams, prepare_run
 from visiongraft.preparation.datasets import Given
 from visiongraft.preparation.starting import find_start
 from visiongraft.registry.callbacks import listen
-from visiongraft.schedules import Phase
+from visiongraft.schedules import Phase, Schedule
 from visiongraft.seeds import random_state, restore_random_state
 from visiongraft.system.interrupts import work_started
 from visiongraft.system.terminal import make_console
@@ -113,13 +113,24 @@ def lr_find(
         set_batch_size(run, given["batch_size"], accelerator)
         for line in run.warnings:
             log.warning("%s", line)
-        planned = _planned(run, phase)
+        phases = _planned(run, phase)
         if phase == 1:  # nothing is evaluated
             run = run.on(validation=run.training.subset([0]), evaluation={})
         engine = Engine(run, listen(()), accelerator)
         losses = _sweep_phase(engine, phase - 1, rates)
-    how = rate_option(run, phase - 1)
-    return RateSweep(rates[: len(losses)], tuple(losses), phase, planned.label, how)
+    how = rate_option(run, phase - 1, schedule)
+    labels = tuple(each.label for each in phases)
+    swept = phases[phase - 1]
+    started = bool(run.state.head_start) and phase == 1
+    return RateSweep(
+        rates[: len(losses)],
+        tuple(losses),
+        phase,
+        swept.label,
+        how,
+        labels,
+        fitted=swept.trainable == "head" and (started or swept.refit_head),
+    )
 
 
 def _check_range(phase: Any, lowest: Any, highest: Any, steps: Any) -> None:
@@ -144,16 +155,17 @@ def _unchanged_randomness() -> Iterator[None]:
         restore_random_state(*states)
 
 
-def _planned(run: Run, number: int) -> Phase:
-    """Return a phase of the schedule, from 1, as it is expected to be."""
+def _planned(run: Run, number: int) -> list[Phase]:
+    """Return the phases of the schedule as they are expected to be, if one, from 1, is among them."""
     stages, task = run.network.backbone.stages, run.network.task
     phases = planned_phases(run.schedule, stages, run.config.epochs, task)
     if number > len(phases):
         raise OptionError(
             f"phase={number}: schedule {run.schedule.name!r} has {len(phases)} "
-            f"{'phase' if len(phases) == 1 else 'phases'} in {run.config.epochs} epochs"
+            f"{'phase' if len(phases) == 1 else 'phases'} in {run.config.epochs} "
+            f"{'epoch' if run.config.epochs == 1 else 'epochs'}"
         )
-    return phases[number - 1]
+    return phases
 
 
 def _sweep_phase(engine: Engine, index: int, rates: Sequence[float]) -> list[float]:
@@ -215,12 +227,13 @@ def sweep(engine: Engine, index: int, phase: Phase, rates: Sequence[float]) -> l
     return losses
 
 
-def rate_option(run: Run, index: int) -> str:
+def rate_option(run: Run, index: int, written: Schedule) -> str:
     """Find out which option of the schedule of a run sets the learning rate of a phase.
 
     Args:
         run: The run.
         index: Position of the phase.
+        written: The schedule without the options that follow from the start of the head: ``fit`` sets them again.
 
     Returns:
         The schedule as users write it, with ``{rate}`` as the value of that option; empty if there is
@@ -235,7 +248,7 @@ def rate_option(run: Run, index: int) -> str:
         except (VisiongraftError, IndexError, TypeError, ValueError):  # not a rate
             continue
         if found:
-            options = {**schedule.options, name: "{rate}"}
+            options = {**written.options, name: "{rate}"}
             values = (f"{n}={v if n == name else repr(v)}" for n, v in options.items())
             return f"{schedule.name}({', '.join(values)})"
     return ""

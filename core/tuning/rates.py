@@ -15,6 +15,7 @@ from visiongraft.saving.files import write_figure
 
 SMOOTHING = 0.9  # weight of the past in the moving average of losses
 DIVERGED = 3.0  # times the loss has to rise above its minimum, see ``has_diverged``
+FIRST = 5  # losses of which an average says something
 MEDIAN_DIFFERENCE = 0.954  # of two normal values with a standard deviation of 1
 FLAT = 0.1  # fraction of its depth that the loss falls by before its descent begins
 ROUNDING = 1e-6  # of the loss, which is no fall
@@ -32,6 +33,8 @@ class RateSweep:
         trained: What the phase trains.
         settings: How to train with a suggested rate: the schedule with ``{rate}`` in place of the rate;
             empty if no option of the schedule sets the rate of the phase.
+        phases: What each phase of the schedule trains.
+        fitted: Whether the phase trains only a head that was fitted to the training images before.
     """
 
     rates: tuple[float, ...]
@@ -39,6 +42,8 @@ class RateSweep:
     phase: int = 1
     trained: str = "all"
     settings: str = ""
+    phases: tuple[str, ...] = ()
+    fitted: bool = False
 
     @cached_property
     def smoothed(self) -> tuple[float, ...]:
@@ -118,12 +123,24 @@ class RateSweep:
         what = f"phase {self.phase} ({self.trained})"
         if self.valley is None or self.steepest is None:
             return (
-                f"{what}: the loss never falls between rates of {self.rates[0]:.1e} and "
-                f"{self.rates[-1]:.1e}, so that no rate is suggested"
+                f"{what}: between rates of {self.rates[0]:.1e} and {self.rates[-1]:.1e} the loss falls by no more "
+                "than batches differ by chance, so that no rate is suggested; keep the rate of the schedule, or "
+                "sweep with larger batches"
             )
         how = self.settings.replace("{rate}", f"{self.valley:.1e}")
         passing = f"; pass schedule={how!r}" if how else ""
-        return f"{what}: valley {self.valley:.1e}, steepest {self.steepest:.1e}{passing}"
+        caution = f"; {self.caution}" if self.caution else ""
+        return f"{what}: valley {self.valley:.1e}, steepest {self.steepest:.1e}{passing}{caution}"
+
+    @property
+    def caution(self) -> str:
+        """Why the suggestions may mislead, in one line; empty if there is no reason to think so."""
+        if not self.fitted:
+            return ""
+        return (
+            "the head was fitted to these training images already: a rate that lowers their loss further need not "
+            "help with others"
+        )
 
 
 def check_plot(path: str | Path) -> Path:
@@ -171,7 +188,8 @@ def moving_average(values: Sequence[float]) -> list[float]:
 def has_diverged(losses: Sequence[float]) -> bool:
     """Check whether the average of losses has risen far above its minimum.
 
-    The scale is what the loss had fallen by, or the minimum, if that is larger. Losses may be negative.
+    The scale is what the loss had fallen by, or the minimum, if that is larger. Losses may be negative. The averages
+    of the first few losses do not count: one easy batch at the beginning would make all others look diverged.
 
     Args:
         losses: The losses so far.
@@ -179,8 +197,12 @@ def has_diverged(losses: Sequence[float]) -> bool:
     Examples:
         >>> has_diverged([1.0] * 9), has_diverged([1.0] * 9 + [100.0])
         (False, True)
+        >>> has_diverged([0.02, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1])
+        False
     """
-    averages = moving_average(losses)
+    averages = moving_average(losses)[FIRST - 1 :]
+    if not averages:
+        return False
     lowest = min(averages)
     return averages[-1] - lowest > DIVERGED * max(abs(lowest), averages[0] - lowest)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,14 @@ class LinearClassifier:
     Attributes:
         weight: float64 (C, D).
         bias: float64 (C,).
-        accuracy: Balanced accuracy of what each image is predicted by the fit to all others, in [0, 1].
+        accuracy: Balanced accuracy of what each image is predicted by the fit to all others, in [0, 1], over the
+            classes of at least two images; ``None`` if there is none.
         factor: What scores, which are near 0 and 1, are multiplied by to be logits; higher is more certain.
     """
 
     weight: Floats
     bias: Floats
-    accuracy: float
+    accuracy: float | None
     factor: float
 
 
@@ -58,5 +60,8 @@ def linear_classifier(
     factor = float(best_factor(fit.left_out, labels, TEMPERATURES))
     factor = factor if highest is None else min(factor, highest)
     right = fit.left_out.argmax(axis=1) == labels
-    accuracy = float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
+    # No fit to all others knows the class of an only image.
+    known = np.flatnonzero(np.bincount(labels) > 1)
+    each = [float(right[labels == label].mean()) for label in known]
+    accuracy = fmean(each) if each else None
     return LinearClassifier(factor * fit.weight, factor * fit.bias, accuracy, factor)

@@ -66,6 +66,7 @@ from visiongraft.task_contract.explained import Explained, explain_logits
 from visiongraft.task_contract.text_head import TextHead
 
 HEAD_STARTS = ("closed_form", "random")
+KNOWN_TO_START = {"build_head", "build_classifier", "collate"}  # what `start_head` relies on
 THRESHOLD = 0.5  # of the probability from which a multi-label class is predicted
 
 
@@ -243,7 +244,14 @@ class Classification(Task):
 
     @property
     def starts_head(self) -> bool:
-        """Whether the head is linear and each image has one class, unless options ask for a random start."""
+        """Whether the head is linear and each image has one class, unless options ask for a random start.
+
+        A subclass with a head or targets of its own has to define ``start_head`` as well.
+        """
+        kinds = type(self).__mro__
+        known = next(kind for kind in kinds if "start_head" in vars(kind))
+        if any(vars(kind).keys() & KNOWN_TO_START for kind in kinds[: kinds.index(known)]):
+            return False
         layers = self.hidden or self.projection
         return self.head_start == "closed_form" and not (self.multi_label or layers)
 

@@ -162,9 +162,11 @@ class FaceEmbedding(Task):
         return read_evaluation(data, self.align)
 
     def claims(self, data: Any) -> bool:
-        """Check for the files of CelebA or LFW; folders of identities look like folders of classes."""
-        is_path = isinstance(data, (str, Path))
-        return is_path and has_identity_files(Path(data)) and super().claims(data)
+        """Check for the files of CelebA or LFW; folders of identities look like folders of classes.
+
+        What the files say is not read, so that a damaged list does not leave the folder to classification.
+        """
+        return isinstance(data, (str, Path)) and has_identity_files(Path(data))
 
     def bind(self, train: Samples) -> FaceEmbedding:
         """Count the identities; their names are not kept.

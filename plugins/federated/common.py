@@ -41,9 +41,15 @@ def begin_phase(network: Network, schedule: Schedule, config: FitConfig) -> None
         config: The settings of ``fit``.
 
     Raises:
-        OptionError: The schedule has several phases.
+        OptionError: The schedule has several phases, or fits heads anew.
     """
-    apply_phase(network, _only_phase(schedule, network, config.epochs))
+    phase = _only_phase(schedule, network, config.epochs)
+    if phase.refit_head:
+        raise OptionError(
+            f"federated: schedule {schedule.name!r} fits the head anew (refit_head), which would replace the common "
+            "one by that of a site alone; choose one that trains it, such as linear_probe, last_n or full"
+        )
+    apply_phase(network, phase)
     if config.privacy is not None:
         freeze_norms(network)
 

@@ -152,6 +152,16 @@ def test_an_unknown_keyword_is_refused_with_the_right_one(keyword: str, own: str
     assert str(refused.value) == f"fit has no option {keyword!r}; did you mean {own!r}?"
 
 
+@pytest.mark.parametrize("function", [visiongraft.fit, visiongraft.lr_find])
+def test_an_option_of_a_task_among_the_settings_is_refused_with_its_place(function: Any) -> None:
+    with pytest.raises(OptionError) as refused:
+        function("images", classes=3)
+    assert str(refused.value).startswith(
+        f"{function.__name__} has no option 'classes'; tasks have it ("
+    )
+    assert str(refused.value).endswith("task_options={'classes': ...}")
+
+
 def test_a_function_is_called_with_the_record_of_each_epoch(
     fit_toy: Any, toy_data: Any, tmp_path: Path
 ) -> None:

@@ -44,6 +44,15 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert inspect.isfunction(visiongraft.fit)
 
 
+def test_the_first_use_of_a_name_leaves_the_random_numbers_of_the_process_alone() -> None:
+    code = (
+        "import random, visiongraft; state = random.getstate()\n"
+        "visiongraft.lr_find; print(random.getstate() == state)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
+
+
 def test_help_lists_the_public_names_and_no_internal_module() -> None:
     modules = {name for name in dir(visiongraft) if inspect.ismodule(getattr(visiongraft, name))}
     assert modules == {"data", "errors", "schedules"}

@@ -54,10 +54,10 @@ def test_folders_of_identities_are_classes_unless_files_of_a_face_dataset_lie_be
     data = example("face_embedding", tmp_path)
     assert infer_task(data).name == "classification"
     (tmp_path / "people.txt").write_text("0\n")
-    faces = plugins().get("task", "face_embedding")()
-    assert not faces.claims(tmp_path)  # the list is read, and empty
+    with pytest.raises(OptionError, match="one of classification, face_embedding; each of these"):
+        infer_task(tmp_path)  # although the list is damaged: it has no people
     (tmp_path / "people.txt").unlink()
-    assert not faces.claims(tmp_path)
+    assert infer_task(tmp_path).name == "classification"
 
 
 def test_two_folders_of_pairs_are_claimed_by_translation_and_images_side_by_side_are_not(

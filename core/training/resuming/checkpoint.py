@@ -42,7 +42,7 @@ class RunState:
         privacy: Of a differentially private run the secret seed of its noise, the noise multiplier and
             the sample rate.
         head_start: The values of ``HeadStart``; empty if the head did not start from images.
-        head_refit: The values of ``HeadRefit``; empty as long as the head was not fitted anew.
+        head_refit: The values of ``HeadRefit``; empty if the present phase did not fit the head anew.
         groups: Of a run that weighs groups of images their weights, the sums of their losses in the present epoch,
             and a digest of who is in which group.
     """

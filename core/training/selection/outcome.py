@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from visiongraft.training.measuring.nested import nested_estimate
+from visiongraft.training.measuring.nested import FEWEST, nested_estimate
 
 if TYPE_CHECKING:
     from visiongraft.task import Task
@@ -80,10 +80,11 @@ class Outcome:
             return f"nested validation: {self.headline} {self.nested:.4f} on images that did not choose the epoch"
         if self.optimism is None or self.optimism < WORTH_SAYING:
             return ""
+        nested = ", or pass validation='nested'" if self.images >= FEWEST else ""
+        images = "1 validation image" if self.images == 1 else f"{self.images} validation images"
         return (
-            f"the best of {self.epochs} epochs on {self.images} validation images may flatter by up to "
-            f"{self.optimism:.2f}; measure {self.headline} on other images for an honest number, or pass "
-            "validation='nested'"
+            f"the best of {self.epochs} epochs on {images} may flatter by up to "
+            f"{self.optimism:.2f}; measure {self.headline} on other images for an honest number{nested}"
         )
 
 

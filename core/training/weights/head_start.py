@@ -56,22 +56,25 @@ def fit_schedule_to_head(run: Run) -> None:
             f"lp_ft(refit=True) fits the head anew at the end, {reason}; pass lp_ft(refit=False)"
         )
     if starts_head(run.network.task, run.config):
-        run.schedule = for_started_head(run.schedule, _refit_pays(run))
+        pays = run.network.task.refits_head and refit_pays(run.config, len(run.training))
+        run.schedule = for_started_head(run.schedule, pays)
         run.config = replace(run.config, schedule=run.schedule.to_json())
 
 
-def _refit_pays(run: Run) -> bool:
+def refit_pays(config: FitConfig, images: int) -> bool:
     """Check whether a head that is fitted to features of training images alone ends a run well.
 
     Not if there are more of them than it is fitted to, nor if weights of several epochs are averaged, a
     transfer loss trains the head as well, or groups share the loss: such a head knows nothing of these.
+
+    Args:
+        config: The settings of the run.
+        images: Number of its training images.
     """
-    config, network = run.config, run.network
     averages = (config.ema, config.swa, config.keep_epochs) != (None, None, None)
-    transfers = network.transfer is not None or bool(run.streams)
+    transfers = bool(config.transfer_loss or config.streams)
     others = averages or transfers or config.group_training is not None
-    few = len(run.training) <= MOST_IMAGES
-    return network.task.refits_head and few and not others
+    return images <= MOST_IMAGES and not others
 
 
 def start_head(

@@ -9,7 +9,10 @@ import pytest
 
 from visiongraft.cli.settings_file import read_settings
 from visiongraft.config import FitConfig, fit_defaults
+from visiongraft.data.check import SampleDigests
 from visiongraft.errors import VisiongraftError
+from visiongraft.schedules import STARTED_RATE
+from visiongraft.training.resuming.inputs import RunInputs
 
 SETTINGS = {"epochs": 3, "learning_rate": 0.001, "size": [32, 48], "evaluate_on": {"old": "data"}}
 
@@ -54,6 +57,34 @@ def test_a_run_gives_its_settings_back(tmp_path: Path, given: str) -> None:
     assert (found["data"], found["epochs"], found["budget"]) == ("images", 2, None)
     assert found["schedule"] == {"name": "full", "options": {"learning_rate": 0.01}}
     assert set(found) == set(fit_defaults())
+
+
+STARTED = {"probe_learning_rate": STARTED_RATE, "refit": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "settings", "passed"),
+    [
+        (STARTED, {}, {}),
+        ({**STARTED, "learning_rate": 0.1}, {}, {"learning_rate": 0.1}),
+        ({**STARTED, "refit": False}, {}, {"refit": False}),
+        ({**STARTED, "probe_learning_rate": 0.1}, {}, {"probe_learning_rate": 0.1}),
+        (STARTED, {"ema": 0.9}, {"refit": True}),
+    ],
+    ids=str,
+)
+def test_a_run_gives_back_what_was_passed_without_what_fit_added_for_its_head(
+    tmp_path: Path, options: dict[str, object], settings: dict[str, object], passed: object
+) -> None:
+    schedule = {"name": "lp_ft", "options": options}
+    config(schedule=schedule, **settings).write(tmp_path)
+    samples = {"training": [SampleDigests("a" * 32, "b" * 32, "a.png")] * 3, "validation": []}
+    RunInputs(samples=samples, task_options={}, weights={}, code={}).write(tmp_path)
+    assert read_settings(tmp_path)["schedule"]["options"] == options, "no epoch has ended"
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0, "head_start": {"accuracy": 0.9}}\n')
+    assert read_settings(tmp_path)["schedule"] == {"name": "lp_ft", "options": passed}
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 0}\n')
+    assert read_settings(tmp_path)["schedule"]["options"] == options, "the head did not start"
 
 
 def test_a_run_that_continued_with_a_model_gives_no_backbone_back(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def test_a_dataset_that_no_task_claims_is_refused_with_all_names(
     with pytest.raises(OptionError) as refused:
         infer_task(tmp_path)
     assert str(refused.value) == (
-        f"task is missing: pass task=NAME, one of apples, pears; none of them claims {tmp_path}"
+        f"task is missing: pass task=NAME, one of apples, pears; none of them claims {tmp_path}; "
+        "the one that is named says what is wrong with it"
     )
 
 

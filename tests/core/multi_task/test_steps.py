@@ -138,6 +138,7 @@ def test_heads_start_from_the_images_that_have_their_targets(
 def test_heads_have_started_as_well_as_the_worst_of_them(
     task: Any,
     network_of: Any,
+    batch_of: Any,
     Color: Any,
     Spot: Any,
     monkeypatch: pytest.MonkeyPatch,
@@ -146,11 +147,43 @@ def test_heads_have_started_as_well_as_the_worst_of_them(
 ) -> None:
     monkeypatch.setattr(Color, "start_head", lambda *_: HeadFit(0.9))
     monkeypatch.setattr(Spot, "start_head", lambda *_: HeadFit(spot))
-    assert task.start_head(network_of(task).head, []).accuracy == least
+    network, batch = network_of(task), batch_of(task, TARGETS)
+    samples = [(network.backbone(batch.images), batch.targets)]
+    assert task.start_head(network.head, samples).accuracy == least
+
+
+def test_a_head_whose_target_no_chosen_image_has_stays_as_it_is(
+    task: Any,
+    network_of: Any,
+    batch_of: Any,
+    Color: Any,
+    Spot: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    started = []
+
+    def start_head(self: Any, head: Any, samples: Any) -> HeadFit:
+        started.append(head)
+        return HeadFit(0.9)
+
+    for kind in (Color, Spot):
+        monkeypatch.setattr(kind, "start_head", start_head)
+    network, batch = network_of(task), batch_of(task, [{"place": 0.5}, {"place": 0.0}])
+    assert "kind" in task.incomplete
+    samples = [(network.backbone(batch.images), batch.targets)]
+    assert task.start_head(network.head, samples) == HeadFit()
+    assert started == [network.head["place"]]
+    assert "head 'kind' is not fitted in closed form" in caplog.text
 
 
 def test_heads_that_are_fitted_anew_know_their_own_first_fit(
-    task: Any, network_of: Any, Color: Any, Spot: Any, monkeypatch: pytest.MonkeyPatch
+    task: Any,
+    network_of: Any,
+    batch_of: Any,
+    Color: Any,
+    Spot: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     known = []
 
@@ -160,9 +193,10 @@ def test_heads_that_are_fitted_anew_know_their_own_first_fit(
 
     monkeypatch.setattr(Color, "start_head", start_head)
     monkeypatch.setattr(Spot, "start_head", lambda *_, **__: None)
-    head = network_of(task).head
-    first = task.start_head(head, [])
-    task.start_head(head, [], first=first)
+    network, batch = network_of(task), batch_of(task, TARGETS)
+    samples = [(network.backbone(batch.images), batch.targets)]
+    first = task.start_head(network.head, samples)
+    task.start_head(network.head, samples, first=first)
     assert first == HeadFit(None, {"kind": {"factor": 3.0}})
     assert known == [None, {"factor": 3.0}]
 

@@ -177,11 +177,17 @@ def test_nonsense_is_refused_in_one_line(
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run ``lr-find`` with a measurement that is made up."""
 
-    def call(*words: object, losses: Any = (1.0,) * 4 + (0.5,) * 8 + (9.0,)) -> Any:
+    def call(
+        *words: object,
+        losses: Any = (1.0,) * 4 + (0.5,) * 8 + (9.0,),
+        phases: Any = ("head",),
+        fitted: bool = False,
+    ) -> Any:
         def made_up(data: str, **settings: Any) -> visiongraft.RateSweep:
             seen.update(settings, data=data)
             rates = visiongraft.tuning.rates.rates_between(1e-4, 1.0, len(losses))
-            return visiongraft.RateSweep(rates, losses, 1, "head", "lp_ft(learning_rate={rate})")
+            option = "lp_ft(learning_rate={rate})"
+            return visiongraft.RateSweep(rates, losses, 1, "head", option, phases, fitted)
 
         monkeypatch.setattr(rate_finder, "lr_find", made_up)
         seen: dict[str, Any] = {}
@@ -190,6 +196,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return code, captured.out, captured.err, seen
 
     return call
+
+
+def test_the_command_names_the_other_phases_and_why_a_suggestion_may_mislead(command: Any) -> None:
+    _, out, *_ = command("photos", phases=("head", "all"), fitted=True)
+    *_, caution, phases = out.splitlines()
+    assert caution.startswith("the head was fitted to these training images already")
+    assert phases == "phases of the schedule: 1 head, 2 all; --phase sweeps another one"
+    _, out, *_ = command("photos", losses=(1.0,) * 30, phases=("head", "all"), fitted=True)
+    assert "fitted" not in out and "1 head, 2 all" in out
 
 
 def test_the_command_prints_both_suggestions_and_how_to_pass_them_on(
@@ -221,7 +236,7 @@ def test_the_command_prints_both_suggestions_and_how_to_pass_them_on(
 def test_the_command_says_so_if_the_loss_never_falls(command: Any) -> None:
     code, out, _, _ = command("photos", "--task", "toy", losses=(1.0,) * 30)
     assert code == 0
-    assert "the loss never falls between rates of 1.0e-04 and 1.0e+00" in out
+    assert "between rates of 1.0e-04 and 1.0e+00 the loss falls by no more than" in out
     values = json.loads(command("photos", "--json", losses=(1.0,) * 30)[1])
     assert (values["valley"], values["steepest"]) == (None, None)
 

@@ -284,6 +284,7 @@ def test_the_plan_is_shown_as_the_run_begins(
         ({"budget": "0s"}, "budget=0.0 is not a time"),
         ({"budget": -3}, "budget=-3.0 is not a time"),
         ({"budget": float("inf")}, "budget=inf is not a time"),
+        ({"budget": 10**400}, "budget=inf is not a time"),
         (
             {"budget": "10min", "epochs": 10},
             "a budget chooses the number of epochs: omit epochs=10",

@@ -81,6 +81,19 @@ def test_its_accuracy_is_that_of_fits_without_an_image() -> None:
 
 
 def test_its_accuracy_counts_each_class_alike() -> None:
-    labels = np.array([0] * 19 + [1])
+    labels = np.array([0] * 18 + [1, 1])
     random = np.random.default_rng(0)
     assert linear_classifier(random.normal(size=(20, 3)), labels, 2).accuracy == 0.5
+
+
+def test_its_accuracy_leaves_out_classes_of_a_single_image() -> None:
+    features, labels = clouds(30, 5.0)
+    one, other = np.append(features, features[:1], axis=0), np.append(labels, 3)
+    assert (
+        linear_classifier(one, other, 4).accuracy == linear_classifier(features, labels, 3).accuracy
+    )
+
+
+def test_its_accuracy_is_not_known_if_each_class_has_a_single_image() -> None:
+    features, labels = clouds(3, 5.0)
+    assert linear_classifier(features, labels, 3).accuracy is None

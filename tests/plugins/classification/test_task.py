@@ -72,6 +72,16 @@ def test_a_subclass_that_trains_for_something_else_keeps_its_head_unless_it_says
     assert type("Named", (Classification,), {"name": "named"})().refits_head
 
 
+@pytest.mark.parametrize("name", ["build_head", "build_classifier", "collate"])
+def test_a_subclass_with_a_head_or_targets_of_its_own_starts_it_itself_or_at_random(name):
+    own = type("Own", (Classification,), {name: lambda self, *args: None})
+    assert not own().starts_head
+    assert not own().refits_head
+    starting = type("Starting", (own,), {"start_head": lambda self, head, samples: None})
+    assert starting().starts_head
+    assert not type("Other", (starting,), {name: lambda self, *args: None})().starts_head
+
+
 def test_a_head_that_is_fitted_anew_is_no_more_certain_than_the_first_one():
     task = replace(SINGLE, class_names=("cat", "dog"))
     random = torch.Generator().manual_seed(0)

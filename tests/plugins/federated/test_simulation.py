@@ -23,6 +23,7 @@ from visiongraft.plugins.federated.server import STATE, Reply
 from visiongraft.plugins.federated.simulation import LocalSites, simulate
 from visiongraft.plugins.federated.site import Site
 from visiongraft.saving.tensor_files import read_tensors
+from visiongraft.schedules import Phase, schedule
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:
@@ -351,6 +352,19 @@ def test_several_phases_and_nothing_to_send_are_refused(
         Site("a", sites["east"], settings({"schedule": "lp_ft", "epochs": 2}), tmp_path)
     with pytest.raises(VisiongraftError, match="nothing that trains is left"):
         Site("a", sites["east"], settings(personal="head"), tmp_path)
+
+
+@schedule
+def anew(stages: Any, epochs: int, *, learning_rate: float = 1e-3) -> Any:
+    """Fit the head anew, then train it."""
+    yield Phase(epochs, "head", learning_rate, refit_head=True)
+
+
+def test_a_schedule_that_fits_the_head_anew_at_each_site_is_refused(
+    settings: Any, sites: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(VisiongraftError, match="'anew' fits the head anew"):
+        Site("a", sites["east"], settings({"schedule": anew}), tmp_path)
 
 
 def test_several_processes_are_refused_before_they_write_the_same_files(

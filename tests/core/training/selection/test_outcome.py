@@ -60,6 +60,9 @@ def test_few_validation_images_make_a_caution_in_one_line() -> None:
         "the best of 10 epochs on 40 validation images may flatter by up to 0.1"
     )
     assert "\n" not in caution
+    assert "validation='nested'" in caution
+    few = Outcome.of(history(*[0.8] * 10), Scored(), 3).caution  # which cannot be divided
+    assert few and "nested" not in few
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,31 @@ def test_a_range_test_of_a_later_phase_trains_the_head_at_the_rate_of_fit(
     assert rates == [STARTED_RATE]
 
 
+def test_a_range_test_of_a_fitted_head_alone_warns_and_passes_on_only_what_the_user_set(
+    toy_data, Starting
+):
+    settings = {
+        "task": Starting(),
+        "backbone": "toys/toy",
+        "batch_size": 8,
+        "steps": 20,
+        "device": "cpu",
+    }
+    sweep = visiongraft.lr_find(toy_data(20), **settings)
+    assert sweep.phases == ("head", "all")
+    assert sweep.settings == "lp_ft(probe_learning_rate={rate})"
+    assert "fitted to these training images already" in sweep.caution
+    assert visiongraft.lr_find(toy_data(20), **settings, schedule="full").caution == ""
+    assert visiongraft.lr_find(toy_data(20), **settings, weights=None).caution == ""
+
+
+def test_a_range_test_of_a_head_that_is_fitted_anew_warns_as_well(toy_data, Refitting):
+    settings = {"task": Refitting(), "backbone": "toys/toy", "batch_size": 8, "steps": 20}
+    sweep = visiongraft.lr_find(toy_data(20), **settings, phase=3, epochs=3, device="cpu")
+    assert sweep.phases == ("head", "all", "head")
+    assert sweep.caution
+
+
 # ---- heads that are fitted anew ----
 
 
@@ -386,6 +411,30 @@ def test_a_run_that_goes_back_after_an_interruption_equals_one_without(
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
     assert noted.records[-1]["head_refit"]["reverted"]
+
+
+def test_the_model_card_says_that_the_backbone_went_back(
+    fit_toy, toy_data, Refitting, tmp_path: Path, monkeypatch
+):
+    accuracies(monkeypatch, Refitting, 0.5, 0.4, 0.5)
+    model = fit_toy(toy_data(20), task=Refitting(), out=tmp_path, **LP_FT)
+    first, second, last = model.facts["training"]["phases"]
+    assert "head_refit" not in {**first, **second}
+    assert last["head_refit"] == {"accuracy": 0.5, "images": 17, "reverted": True}
+    assert '"reverted": true' in (tmp_path / "model" / "README.md").read_text()
+
+
+@schedule
+def refit_between(stages: Any, epochs: int) -> Any:
+    yield Phase(epochs - 1, "head", 1e-3, refit_head=True)
+    yield Phase(1, "all", 1e-3)
+
+
+def test_records_name_it_in_the_epochs_of_its_phase_only(fit_toy, toy_data, Refitting):
+    noted = LastWeights()
+    settings = {"schedule": refit_between, "epochs": 3, "callbacks": [noted]}
+    fit_toy(toy_data(20), task=Refitting(), **settings)
+    assert ["head_refit" in record for record in noted.records] == [True, True, False]
 
 
 def test_any_phase_may_ask_for_it(fit_toy, toy_data, Refitting):
