@@ -56,7 +56,8 @@ def main() -> None:
         return
     common = {"epochs": given.epochs, "size": parse_size(given.size)}
     probe = max(1, given.epochs // 2)
-    grafted = {**common, "schedule": f"lp_ft(probe_epochs={probe}, learning_rate=5e-4)"}
+    schedule = "lp_ft(probe_epochs={}, learning_rate=5e-4, layer_decay=0.85, batch_norm='frozen')"
+    grafted = {**common, "schedule": schedule.format(probe)}
     rows = [
         measure("bundled/efficientnet_lite0", given.data, grafted),
         measure(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -66,6 +67,11 @@ KINDS = ("multi_class", "binary", "multi_label")
 DECODER_NAMES = ("unet", "fpn", "deeplabv3plus", "upernet", "segformer", "fcn", "deeplabv3")
 GLOBAL_POOLING = ("deeplabv3plus", "upernet", "deeplabv3")  # decoders with image-level pooling
 
+# A new decoder is most of what is learned, and learns least on features that do not follow it.
+SCHEDULE_OPTIONS: Mapping[str, Any] = MappingProxyType(
+    {"learning_rate": 1e-3, "batch_norm": "train", "probe_epochs": 0}
+)
+
 
 @dataclass(frozen=True)
 class Segmentation(Task):
@@ -103,6 +109,7 @@ class Segmentation(Task):
     headline: ClassVar[str] = "mean_iou"
     resize: ClassVar[Literal["crop", "stretch", "pad"] | None] = "stretch"
     full_resolution_outputs: ClassVar[tuple[str, ...]] = ("logits",)
+    schedule_options: ClassVar[Mapping[str, Any]] = SCHEDULE_OPTIONS
 
     class_names: tuple[str, ...] = ()
     kind: Literal["multi_class", "binary", "multi_label"] | None = None

@@ -23,6 +23,7 @@ from visiongraft.plugins.segmentation.task import KINDS, Segmentation
 from visiongraft.plugins.segmentation.transforms import TrainTransform
 from visiongraft.preprocess import PreprocessConfig
 from visiongraft.registry.manager import plugins
+from visiongraft.schedules import lp_ft, with_defaults
 from visiongraft.task import create_task
 
 IMAGE = np.zeros((8, 12, 3), np.uint8)
@@ -34,6 +35,14 @@ SIZES = torch.ones(2, 2, dtype=torch.int64)
 
 def test_the_installed_plugin_provides_the_task() -> None:
     assert plugins().get("task", "segmentation") is Segmentation
+
+
+def test_a_new_decoder_does_not_begin_alone_unless_asked_to() -> None:
+    schedule = with_defaults(lp_ft, TASK.schedule_options)
+    (phase,) = schedule.phases(("stem", "stage1"), 10)
+    assert (phase.trainable, phase.learning_rate, phase.batch_norm) == ("all", 1e-3, "train")
+    asked = with_defaults(lp_ft(probe_epochs=3), TASK.schedule_options)
+    assert [phase.trainable for phase in asked.phases(("stem", "stage1"), 10)] == ["head", "all"]
 
 
 # ---- options ----
