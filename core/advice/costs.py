@@ -9,7 +9,7 @@ import torch
 from visiongraft.config import FitConfig
 from visiongraft.data.check import CheckedSplits
 from visiongraft.data.samples import Splits
-from visiongraft.lookup.methods import find_schedule
+from visiongraft.preparation.arguments import make_schedule, suitable_options
 from visiongraft.preparation.building import build_run
 from visiongraft.preparation.datasets import RunData
 from visiongraft.system.durations import describe_duration
@@ -66,19 +66,21 @@ def schedule_costs(
         The cost of ``linear_probe``, ``lp_ft`` and ``full``.
     """
     data = RunData(task, task, Splits(checked.train, checked.validation), checked, {}, {})
+    suitable = suitable_options(task, started=config.start is not None)
+    schedules = {name: make_schedule(name, None, config.adapters, suitable) for name in SCHEDULES}
     scale = images / len(checked.train)
     accelerator = make_accelerator(config)
     device = accelerator.device.type
     known = _reset_peak(device)
     found = []
     with scratch_folder() as scratch:
-        run = build_run(config, find_schedule(SCHEDULES[0]), data, None, scratch)
+        run = build_run(config, schedules[SCHEDULES[0]], data, None, scratch)
         with rehearsal(run, accelerator, "the time of a schedule") as copy:
             costs = Costs(
                 copy, accelerator
             )  # kinds of phases that schedules share are measured once
-            for name in SCHEDULES:
-                copy.schedule = find_schedule(name)
+            for name, schedule in schedules.items():
+                copy.schedule = schedule
                 phases = costs.phases(config.epochs)
                 seconds = sum(cost.start + phase.epochs * cost.epoch for phase, cost in phases)
                 epochs = sum(phase.epochs for phase, _ in phases)

@@ -320,7 +320,7 @@ def test_a_broken_plugin_is_shown_with_its_cause_and_exits_with_1(
         ([*FIT, "--amp"], "No such option: --amp; did you mean --precision?"),
         ([*FIT, "--batch", "8"], "No such option: --batch; did you mean --batch-size?"),
         ([*FIT, "--time", "1h"], "No such option: --time; did you mean --budget?"),
-        ([*FIT, "--classes", "3"], "tasks have it (toy): --task NAME --set classes=VALUE"),
+        ([*FIT, "--classes", "3"], "toy): --task NAME --set classes=VALUE"),
         ([*FIT, "--epoch", "3"], "No such option: --epoch (Possible options"),
         (["fit"], "Missing argument 'DATA'"),
         (["fit", "x", "--resume"], "--resume requires --out FOLDER"),

@@ -146,7 +146,7 @@ def test_how_right_it_was_decides_the_rate_of_what_follows(
     assert {record["head_start"]["accuracy"] for record in records} == {0.9}
     assert records[0]["learning_rate"] == STARTED_RATE
     assert records[-1]["learning_rate"] == pytest.approx(0.5 * TUNING_RATE)
-    assert "90.0% right" in records[-1]["reason"]
+    assert "90.0% of left-out images right" in records[-1]["reason"]
 
 
 def test_the_head_alone_then_trains_at_a_lower_rate(fit_toy, toy_data, Starting, tmp_path: Path):
