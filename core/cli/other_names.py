@@ -48,11 +48,8 @@ def what_was_meant(error: Exception) -> str | None:
     option = f"--{OTHER_NAMES.get(name, '').replace('_', '-')}"
     if option in known:
         return f"did you mean {option}?"
-    return _place_of_task_option(name) if {"--set", "--task"} <= known else None
+    if not {"--set", "--task"} <= known:
+        return None
+    from visiongraft.lookup.tasks import place_of_task_option
 
-
-def _place_of_task_option(name: str) -> str | None:
-    from visiongraft.lookup.tasks import tasks_with_option
-
-    tasks = tasks_with_option(name)
-    return f"tasks have it ({', '.join(tasks)}): --task NAME --set {name}=VALUE" if tasks else None
+    return place_of_task_option(name, "--task NAME --set {name}=VALUE") or None

@@ -63,16 +63,19 @@ def _claims(kind: type[Task], data: Any) -> bool:
         return False
 
 
-def tasks_with_option(name: str) -> list[str]:
-    """Return the names of the installed tasks that have an option, sorted."""
-    tasks = plugins().tasks()
-    return sorted(task for task, kind in tasks.items() if name in {f.name for f in fields(kind)})
+def place_of_task_option(name: str, passing: str = "task_options={{{name!r}: ...}}") -> str:
+    """Say how an option of a task is passed that was taken for a setting.
 
+    Args:
+        name: The option.
+        passing: How it is passed, with ``{name}`` in its place; by default in Python.
 
-def place_of_task_option(name: str) -> str:
-    """Return how Python passes an option of a task that was taken for a setting; empty if no task has it."""
-    tasks = tasks_with_option(name)
-    return f"tasks have it ({', '.join(tasks)}): task_options={{{name!r}: ...}}" if tasks else ""
+    Returns:
+        The installed tasks that have it, and how it is passed; empty if no task has it.
+    """
+    installed = plugins().tasks().items()
+    tasks = sorted(task for task, kind in installed if name in {f.name for f in fields(kind)})
+    return f"tasks have it ({', '.join(tasks)}): {passing.format(name=name)}" if tasks else ""
 
 
 def requested_task(task: str | Task, options: Mapping[str, Any] | None) -> Task:

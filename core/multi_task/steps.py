@@ -187,8 +187,8 @@ def start_heads(
             )
             found[name] = HeadFit()
             continue
-        again = {} if first is None else {"first": HeadFit(facts=first.facts.get(name, {}))}
-        found[name] = task.start_head(head[name], own, **again) or HeadFit()
+        before = None if first is None else HeadFit(facts=first.facts.get(name, {}))
+        found[name] = task.start_head(head[name], own, before) or HeadFit()
     known = [fit.accuracy for fit in found.values() if fit.accuracy is not None]
     least = min(known) if len(known) == len(found) else None
     return HeadFit(least, {name: dict(fit.facts) for name, fit in found.items() if fit.facts})

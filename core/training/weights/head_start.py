@@ -192,8 +192,7 @@ def _fitted(
     seen = _TrainingFeatures(images, batches, sorted(order[:MOST_IMAGES].tolist()))
     network.eval()
     with seeded(config.seed, "head"), torch.no_grad():
-        again = {} if first is None else {"first": first}
-        fit = network.task.start_head(network.head, seen, **again) or HeadFit()
+        fit = network.task.start_head(network.head, seen, first) or HeadFit()
     if not isinstance(fit, HeadFit):
         raise PluginError(
             f"start_head of task {network.task.name!r} returned {type(fit).__name__}, not HeadFit or None"

@@ -156,6 +156,20 @@ def vectors(Toy: Any) -> Any:
     return Vectors
 
 
+def test_costs_are_those_of_schedules_with_the_options_that_suit_the_task(
+    advise: Any, Toy: Any, toy_data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def costs() -> dict[str, float]:
+        told = advise(data=toy_data(40))
+        return {cost.schedule: cost.seconds for cost in told.costs}
+
+    alone = costs()
+    assert alone["lp_ft"] != alone["full"]
+    monkeypatch.setattr(Toy, "schedule_options", {"probe_epochs": 0})
+    together = costs()
+    assert together["lp_ft"] == together["full"], "phases of one kind are measured once"
+
+
 def test_a_task_without_single_classes_is_told_what_has_no_meaning(
     advise: Any, vectors: Any, toy_data: Any
 ) -> None:

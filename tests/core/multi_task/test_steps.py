@@ -117,7 +117,7 @@ def test_heads_start_from_the_images_that_have_their_targets(
 ) -> None:
     seen: dict[Any, Any] = {}
 
-    def start_head(self: Any, head: Any, samples: Any) -> None:
+    def start_head(self: Any, head: Any, samples: Any, first: Any) -> None:
         seen[head] = list(samples), list(samples)
 
     monkeypatch.setattr(Color, "start_head", start_head)
@@ -163,7 +163,7 @@ def test_a_head_whose_target_no_chosen_image_has_stays_as_it_is(
 ) -> None:
     started = []
 
-    def start_head(self: Any, head: Any, samples: Any) -> HeadFit:
+    def start_head(self: Any, head: Any, samples: Any, first: Any) -> HeadFit:
         started.append(head)
         return HeadFit(0.9)
 
